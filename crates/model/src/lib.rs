@@ -1,1 +1,73 @@
-//! Placeholder.
+//! The values weft reasons about, and their arithmetic. No I/O happens here.
+//!
+//! - [`names`]: names of networks, nodes and attachments, checked once when they enter.
+//! - [`vni`], [`mac`], [`subnet`]: numbers of the data plane.
+//! - [`pool`]: subnets, and how one *host number* gives an address in each family.
+//! - [`block`]: how a pool is cut into blocks, the unit that nodes own.
+//! - [`network`], [`node`], [`endpoint`]: the records that every node reads in the cluster store.
+//! - [`spec`]: what a user asks of a network.
+//! - [`device`]: names of the interfaces that weft makes on a node.
+//! - [`mtu`]: what encapsulation costs.
+//!
+//! Everything that can be wrong is refused by a constructor, so code above never meets half-valid
+//! values. Records that come from the store are decoded into unchecked serde structs first and
+//! become domain values through `TryFrom`.
+
+pub mod block;
+pub mod device;
+pub mod endpoint;
+pub mod mac;
+pub mod mtu;
+pub mod names;
+pub mod network;
+pub mod node;
+pub mod pool;
+pub mod spec;
+pub mod subnet;
+pub mod vni;
+
+pub use block::{Block, BlockBits};
+pub use endpoint::Endpoint;
+pub use mac::MacAddr;
+pub use names::{Attachment, ContainerId, IfName, NetworkName, NodeName};
+pub use network::{Mode, Network};
+pub use node::NodeRecord;
+pub use pool::{Addresses, HostNumber, Pool, PoolIndex};
+pub use spec::NetworkSpec;
+pub use subnet::Subnet;
+pub use vni::Vni;
+
+/// A value that weft refuses, with the reason in words that name the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// A name breaks the rules of its kind.
+    #[error("{kind} {value:?} is not valid: {reason}")]
+    Name {
+        /// What the name is for: "network name", "node name", ...
+        kind: &'static str,
+        /// The value as received.
+        value: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
+    /// A key of a network definition has a value that cannot work.
+    #[error("{key} {value}: {reason}")]
+    Key {
+        /// The key as a user writes it (`subnet`, `gateway`, `rangeStart`, `vni`, ...).
+        key: &'static str,
+        /// The value as received.
+        value: String,
+        /// Why it cannot work, and what would.
+        reason: String,
+    },
+}
+
+impl ModelError {
+    pub(crate) fn key(
+        key: &'static str,
+        value: impl std::fmt::Display,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Key { key, value: value.to_string(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,204 @@
+//! A network's definition: the record behind `networks/<network>`.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::pool::{Addresses, FamilyRecord, HostNumber, Pool, PoolIndex};
+use crate::{Block, MacAddr, ModelError, NetworkName, Subnet, Vni, mtu};
+
+/// Whether containers have a way out of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Every node's bridge carries the gateway address: containers reach their host and beyond.
+    #[default]
+    Gateway,
+    /// No address on the host and no way out. Two internal networks may use one subnet.
+    Internal,
+}
+
+/// Whether traffic that leaves the overlay takes the node's own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Masquerade {
+    /// It does: peers outside answer to the node.
+    On,
+    /// It keeps the container's address: the outside must route the subnet.
+    #[default]
+    Off,
+}
+
+/// A route for containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The destination.
+    pub dst: IpNetwork,
+    /// The next hop; absent: the network's gateway of the destination's family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gw: Option<IpAddr>,
+}
+
+/// A network's definition as it stands in the store, before it is checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkRecord {
+    /// The network's name.
+    pub name: NetworkName,
+    /// Its VXLAN network identifier.
+    pub vni: Vni,
+    /// Whether there is a way out.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Whether what goes out is masqueraded.
+    #[serde(default)]
+    pub masquerade: Masquerade,
+    /// The MTU of every interface in bytes; absent: each node's underlay MTU less the overhead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The subnets.
+    pub pools: Vec<Pool>,
+    /// Routes for containers whose own configuration names none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+/// A checked network definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "NetworkRecord", into = "NetworkRecord")]
+pub struct Network(NetworkRecord);
+
+impl Network {
+    /// Checks a definition.
+    pub fn new(record: NetworkRecord) -> Result<Self, ModelError> {
+        if let Some(value) = record.mtu {
+            check_mtu(value)?;
+        }
+        if record.pools.is_empty() {
+            return Err(ModelError::key("subnet", "(none)", "a network needs at least one subnet"));
+        }
+        PoolIndex::new(record.pools.len() - 1)?;
+        let subnets: Vec<Subnet> = record.pools.iter().flat_map(Pool::subnets).collect();
+        for (i, subnet) in subnets.iter().enumerate() {
+            if let Some(other) = subnets[..i].iter().find(|other| other.overlaps(subnet)) {
+                let reason = format!("overlaps {other} of the same network");
+                return Err(ModelError::key("subnet", subnet, reason));
+            }
+        }
+        Ok(Self(record))
+    }
+
+    /// The definition as it stands in the store.
+    pub fn record(&self) -> &NetworkRecord {
+        &self.0
+    }
+
+    /// The network's name.
+    pub fn name(&self) -> &NetworkName {
+        &self.0.name
+    }
+
+    /// The network's VNI.
+    pub fn vni(&self) -> Vni {
+        self.0.vni
+    }
+
+    /// Whether there is a way out.
+    pub fn mode(&self) -> Mode {
+        self.0.mode
+    }
+
+    /// The pools with their indexes.
+    pub fn pools(&self) -> impl Iterator<Item = (PoolIndex, &Pool)> {
+        // `new` made sure that every index fits.
+        self.0.pools.iter().enumerate().filter_map(|(i, p)| Some((PoolIndex::new(i).ok()?, p)))
+    }
+
+    /// The pool with `index`.
+    pub fn pool(&self, index: PoolIndex) -> Option<&Pool> {
+        self.0.pools.get(usize::from(index.get()))
+    }
+
+    /// All subnets of all pools.
+    pub fn subnets(&self) -> impl Iterator<Item = Subnet> + '_ {
+        self.0.pools.iter().flat_map(Pool::subnets)
+    }
+
+    /// The pool and host number of `address`, if a subnet of the network holds it.
+    pub fn locate(&self, address: IpAddr) -> Option<(PoolIndex, HostNumber)> {
+        self.pools().find_map(|(index, pool)| Some((index, pool.host_number(address)?)))
+    }
+
+    /// The block that `address` belongs to.
+    pub fn block_of(&self, address: IpAddr) -> Option<Block> {
+        let (index, host) = self.locate(address)?;
+        Some(Block::containing(index, host, self.pool(index)?.block_bits()))
+    }
+
+    /// The family record that `address` belongs to.
+    pub fn family_of(&self, address: IpAddr) -> Option<&FamilyRecord> {
+        self.0.pools.iter().flat_map(Pool::families).find(|f| f.subnet.contains(address))
+    }
+
+    /// The addresses of host `host` of pool `index`; none for a pool that the network lacks.
+    pub fn addresses(&self, index: PoolIndex, host: HostNumber) -> Option<Addresses> {
+        Some(self.pool(index)?.addresses(index, host))
+    }
+
+    /// What every address of `block` that may be in use looks like on the wire. Peers of the
+    /// block's owner program exactly these.
+    pub fn addresses_of(&self, block: Block) -> impl Iterator<Item = Addresses> + '_ {
+        let pool = self.pool(block.pool()).filter(|pool| block.belongs_to(pool));
+        pool.into_iter().flat_map(move |pool| {
+            block
+                .hosts()
+                .filter(|host| pool.is_assignable(*host))
+                .map(move |host| pool.addresses(block.pool(), host))
+        })
+    }
+
+    /// The MAC of this network's bridge on `node` while the node has no address of its own there.
+    pub fn bridge_mac_without_address(&self, node: &crate::NodeName) -> MacAddr {
+        MacAddr::from_seed(&format!("{node}/{}", self.name()))
+    }
+
+    /// Why the two cannot exist side by side, if they cannot: nodes route between their bridges
+    /// and the outside, so two networks with a way out must not share an address.
+    pub fn conflict_with(&self, other: &Self) -> Option<ModelError> {
+        if self.mode() == Mode::Internal || other.mode() == Mode::Internal {
+            return None;
+        }
+        let clash = |mine: Subnet| {
+            let theirs = other.subnets().find(|theirs| theirs.overlaps(&mine))?;
+            let reason = format!("overlaps {theirs} of network {}", other.name());
+            Some(ModelError::key("subnet", mine, reason))
+        };
+        self.subnets().find_map(clash)
+    }
+}
+
+/// Checks an MTU that a user asked for.
+pub(crate) fn check_mtu(value: u32) -> Result<(), ModelError> {
+    if (mtu::MINIMUM..=mtu::MAXIMUM).contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("an MTU lies between {} and {}", mtu::MINIMUM, mtu::MAXIMUM);
+    Err(ModelError::key("mtu", value, reason))
+}
+
+impl TryFrom<NetworkRecord> for Network {
+    type Error = ModelError;
+    fn try_from(record: NetworkRecord) -> Result<Self, ModelError> {
+        Self::new(record)
+    }
+}
+
+impl From<Network> for NetworkRecord {
+    fn from(network: Network) -> NetworkRecord {
+        network.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+use super::*;
+use crate::pool::PoolRecord;
+
+fn pool(subnet: &str) -> Pool {
+    let ipv4 = FamilyRecord::new(subnet.parse().unwrap());
+    Pool::new(PoolRecord { ipv4: Some(ipv4), ..PoolRecord::default() }).unwrap()
+}
+
+fn record(name: &str, subnets: &[&str]) -> NetworkRecord {
+    NetworkRecord {
+        name: NetworkName::new(name).unwrap(),
+        vni: Vni::FIRST_AUTOMATIC,
+        mode: Mode::Gateway,
+        masquerade: Masquerade::Off,
+        mtu: None,
+        pools: subnets.iter().map(|subnet| pool(subnet)).collect(),
+        routes: vec![],
+    }
+}
+
+#[test]
+fn finds_the_block_of_an_address_in_any_pool() {
+    let network = Network::new(record("n", &["10.9.0.0/16", "10.10.0.0/24"])).unwrap();
+    let block = |address: &str| network.block_of(address.parse().unwrap()).map(|b| b.to_string());
+    assert_eq!(block("10.9.0.65").as_deref(), Some("0-64-6"));
+    assert_eq!(block("10.10.0.17").as_deref(), Some("1-16-4"));
+    assert_eq!(block("10.11.0.1"), None);
+}
+
+#[test]
+fn a_blocks_addresses_are_those_that_can_be_in_use() {
+    let network = Network::new(record("n", &["10.10.0.0/24"])).unwrap();
+    let addresses = |block: &str| network.addresses_of(block.parse().unwrap()).count();
+    assert_eq!(addresses("0-0-4"), 15, "all but the subnet's own address");
+    assert_eq!(addresses("0-16-4"), 16);
+    assert_eq!(addresses("0-240-4"), 15, "all but broadcast");
+    assert_eq!(addresses("0-0-6"), 0, "the pool has no blocks of this size");
+    assert_eq!(addresses("7-0-4"), 0, "the network has no such pool");
+}
+
+#[test]
+fn overlapping_subnets_are_refused_within_a_network() {
+    let refusal = Network::new(record("n", &["10.9.0.0/16", "10.9.5.0/24"])).unwrap_err();
+    assert_eq!(refusal.to_string(), "subnet 10.9.5.0/24: overlaps 10.9.0.0/16 of the same network");
+}
+
+#[test]
+fn overlapping_subnets_are_refused_between_networks_with_a_way_out() {
+    let a = Network::new(record("a", &["10.9.0.0/16"])).unwrap();
+    let b = Network::new(record("b", &["10.9.5.0/24"])).unwrap();
+    assert!(a.conflict_with(&b).unwrap().to_string().contains("of network b"));
+    let internal = NetworkRecord { mode: Mode::Internal, ..record("c", &["10.9.5.0/24"]) };
+    assert_eq!(a.conflict_with(&Network::new(internal).unwrap()), None);
+}
+
+#[test]
+fn an_mtu_that_cannot_work_is_refused() {
+    for mtu in [0, 1279, 65_536] {
+        let refused = NetworkRecord { mtu: Some(mtu), ..record("n", &["10.9.0.0/16"]) };
+        assert!(Network::new(refused).unwrap_err().to_string().starts_with("mtu "));
+    }
+}
+
+#[test]
+fn records_are_legible_in_the_store() {
+    let network = Network::new(record("n", &["10.9.0.0/16"])).unwrap();
+    let json = serde_json::to_string(&network).unwrap();
+    assert_eq!(
+        json,
+        r#"{"name":"n","vni":10000,"mode":"gateway","masquerade":"off","pools":[{"ipv4":{"subnet":"10.9.0.0/16"}}]}"#
+    );
+    assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
+}
