@@ -1,0 +1,37 @@
+# What all scripts share. Source it first; it makes the repository the working directory.
+
+WEFT_REPO=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
+cd "$WEFT_REPO" || exit 1
+
+# Downloads and unpacked packages that only tests use.
+: "${WEFT_TEST_CACHE:=/var/cache/weft-test}"
+# Where cargo leaves what it built for release.
+# shellcheck disable=SC2034 # for those who source this
+WEFT_BIN_DIR=${CARGO_TARGET_DIR:-$WEFT_REPO/target}/release
+
+# rustup puts cargo here, and a non-interactive shell has not read the profile that says so.
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
+say() {
+    printf '%s\n' "$*"
+}
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+require_root() {
+    [[ $(id -u) == 0 ]] || die "needs root: it installs packages or makes network namespaces; run it with sudo"
+}
+
+# print_help: prints the comment at the top of the running script.
+print_help() {
+    sed -n '2,/^[^#]/ s/^# \{0,1\}//p' "$WEFT_REPO/scripts/${0##*/}"
+}
+
+# build_release: builds all programs. Whoever used sudo keeps the ownership of what was built.
+build_release() {
+    cargo build --release --workspace
+    [[ -z ${SUDO_UID:-} ]] || chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "${WEFT_BIN_DIR%/release}"
+}
