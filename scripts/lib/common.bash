@@ -1,6 +1,6 @@
 # What all scripts share. Source it first; it makes the repository the working directory.
 
-WEFT_REPO=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
+WEFT_REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$WEFT_REPO" || exit 1
 
 # Downloads and unpacked packages that only tests use.
