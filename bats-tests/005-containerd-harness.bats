@@ -56,6 +56,23 @@ teardown_file() {
     ctr a task kill --signal KILL survivor
 }
 
+@test "a host that dies with running containers leaves no process and no control group" {
+    local dir=$WEFT_TEST_DIR
+    setup_underlay
+    add_host x
+    write_cni_conflist x ref "$BRIDGE"
+    start_containerd x
+    ctr_start x doomed
+    run find /sys/fs/cgroup -path "*${WEFT_TEST_DIR##*/}/x/doomed"
+    [[ -n $output ]]
+    local name=${WEFT_TEST_DIR##*/}
+    teardown_underlay
+    run find /sys/fs/cgroup -path "*$name*"
+    assert_equal "$output" ""
+    run ! pgrep -f "$name"
+    [[ -d $dir ]]
+}
+
 @test "containerd 2, unpacked from Debian sid, runs a container on a CNI network" {
     [[ -d $WEFT_TEST_CACHE/sid ]] || skip "scripts/setup --with-sid makes it available"
     add_host b

@@ -66,17 +66,24 @@ write_cni_conflist() {
         in_machine "$1" tee /etc/cni/net.d/10-test.conflist >/dev/null
 }
 
+# cgroup_of HOST NAME: prints the path of a container's control group. All machines share one tree of them;
+# below this directory they do not collide, and teardown finds them.
+cgroup_of() {
+    echo "/${WEFT_TEST_DIR##*/}/$1/$2"
+}
+
 # ctr_run HOST NAME CMD...: runs a container with CNI to its end and prints its output.
 ctr_run() {
     local host=$1 name=$2
     shift 2
-    ctr "$host" run --rm --cni "$WEFT_IMAGE" "$name" "$@"
+    ctr "$host" run --rm --cni --cgroup "$(cgroup_of "$host" "$name")" "$WEFT_IMAGE" "$name" "$@"
 }
 
 # ctr_start HOST NAME: leaves a container running.
 # Not by `ctr run --detach`: such containers never see a DEL.
 ctr_start() {
-    with_containerd_path "$1" start_daemon "$1" "ctr.$2" ctr run --rm --cni "$WEFT_IMAGE" "$2" sleep infinity
+    with_containerd_path "$1" start_daemon "$1" "ctr.$2" \
+        ctr run --rm --cni --cgroup "$(cgroup_of "$1" "$2")" "$WEFT_IMAGE" "$2" sleep infinity
     eventually 10 ctr_exec "$1" "$2" true
 }
 

@@ -12,8 +12,9 @@ create_test_dir() {
 spawn_machine() {
     local dir=$WEFT_TEST_DIR/machines/$1
     mkdir "$dir"
-    # bats waits for its file descriptors 3 and 4 to be closed by everyone before it goes on.
-    unshare --mount --net --pid --uts --ipc --fork --kill-child -- "$WEFT_HELPERS/machine-init" "$1" "$dir" \
+    # bats waits for its file descriptors 3 and 4 to be closed by everyone before it goes on. A session of its
+    # own keeps Ctrl-C away: it is for bats, which then tears down.
+    setsid unshare --mount --net --pid --uts --ipc --fork --kill-child -- "$WEFT_HELPERS/machine-init" "$1" "$dir" \
         </dev/null >"$WEFT_TEST_DIR/logs/$1.init.log" 2>&1 3>&- 4>&- &
     disown
     eventually 10 test -e "$dir/pid" || fail "machine $1 did not start:" "$(<"$WEFT_TEST_DIR/logs/$1.init.log")"
@@ -48,7 +49,7 @@ start_daemon() {
     rm -f "$pid_file"
     # $$ is the daemon's pid inside the machine, the only place from which it is ever signalled.
     # shellcheck disable=SC2016
-    nsenter --target "$machine_pid" --mount --net --pid --uts --ipc -- \
+    setsid nsenter --target "$machine_pid" --mount --net --pid --uts --ipc -- \
         bash -c 'echo $$ >"$1.new"; mv "$1.new" "$1"; shift; exec "$@"' daemon "$pid_file" "$@" \
         </dev/null >>"$WEFT_TEST_DIR/logs/$machine.$daemon.log" 2>&1 3>&- 4>&- &
     # Else bash would report on standard error that it was killed, long after.
@@ -103,8 +104,14 @@ kill_all_machines() {
         [[ -d $dir ]] || continue
         kill_machine "$(basename "$dir")" || status=1
     done
+    remove_cgroups
     rm -rf "$WEFT_TEST_DIR"
     return "$status"
+}
+
+# remove_cgroups: those of containers that died with their machine, where no runtime was left to do it.
+remove_cgroups() {
+    find /sys/fs/cgroup -depth -type d -path "*/${WEFT_TEST_DIR##*/}*" -exec rmdir {} + 2>/dev/null || true
 }
 
 # dump_logs_of_failed_test: for `teardown`: the ends of all daemons' logs, of interest only after a failure.
