@@ -1,0 +1,287 @@
+//! How a node comes to own a block: a pure state machine.
+//!
+//! It is told what the cluster store answered ([`Event`]) and says what to ask next ([`Action`]).
+//! It knows no clock, no randomness and no I/O, so that the very code that runs in the plugin can
+//! be driven through every order of events by a simulator.
+//!
+//! A node first adopts what the store says it owns and its ledger does not know: blocks left from
+//! before a reboot, or claimed by a process that was killed before it could enter them. Only then it
+//! claims a free block. The lowest free block comes first, which keeps addresses small and legible
+//! while a cluster grows node by node. Whoever loses the race for it takes one at a place of its
+//! own, so a thousand nodes that start at once settle in about two rounds instead of a thousand.
+//!
+//! Safety does not rest on the list, which may be stale: a claim is the creation of a key that must
+//! be absent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weft_model::{Block, Network, NodeName, Pool};
+
+/// Rounds before a claim gives up. With a place of its own from the second round on, a node fails
+/// twice in a row only where nearly everything is taken.
+const ROUNDS: u32 = 16;
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Room for another address.
+    AnyBlock,
+    /// This block.
+    Exactly(Block),
+}
+
+/// What to ask of the cluster store next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// List the network's blocks with their owners, then report [`Event::Listed`].
+    List,
+    /// Create the block's key if it is absent, then report [`Event::Created`].
+    Create(Block),
+    /// It is over.
+    Done(Claimed),
+}
+
+/// What the cluster store answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The network's blocks and their owners.
+    Listed(BTreeMap<Block, NodeName>),
+    /// Whether the key was absent and is this node's now.
+    Created(bool),
+}
+
+/// How a claim ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// These blocks are this node's: enter them into the ledger.
+    Own(Vec<Block>),
+    /// Every block of the network has an owner.
+    Exhausted {
+        /// How many blocks there are that could hold a container.
+        blocks: u64,
+        /// How many nodes share them.
+        nodes: usize,
+    },
+    /// The wanted block is another node's.
+    OwnedBy(NodeName),
+    /// Others were faster in every round.
+    Contended,
+}
+
+/// A claim under way.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    network: &'a Network,
+    node: &'a NodeName,
+    target: Target,
+    known: BTreeSet<Block>,
+    round: u32,
+    asked: Option<Block>,
+}
+
+impl<'a> Claim<'a> {
+    /// Begins a claim of `node`, whose ledger has the blocks `known`.
+    pub fn new(
+        network: &'a Network,
+        node: &'a NodeName,
+        target: Target,
+        known: impl IntoIterator<Item = Block>,
+    ) -> (Self, Action) {
+        let known = known.into_iter().collect();
+        (Self { network, node, target, known, round: 0, asked: None }, Action::List)
+    }
+
+    /// Takes an answer and says what to do next.
+    pub fn next(&mut self, event: Event) -> Action {
+        match event {
+            Event::Listed(owners) => self.listed(&owners),
+            Event::Created(true) => match self.asked.take() {
+                Some(block) => Action::Done(Claimed::Own(vec![block])),
+                None => Action::List,
+            },
+            Event::Created(false) => {
+                self.asked = None;
+                self.round += 1;
+                if self.round >= ROUNDS {
+                    return Action::Done(Claimed::Contended);
+                }
+                Action::List
+            }
+        }
+    }
+
+    fn listed(&mut self, owners: &BTreeMap<Block, NodeName>) -> Action {
+        let unknown: Vec<Block> = owners
+            .iter()
+            .filter(|(block, owner)| *owner == self.node && !self.known.contains(block))
+            .map(|(block, _)| *block)
+            .collect();
+        let block = match self.target {
+            Target::AnyBlock if !unknown.is_empty() => {
+                return Action::Done(Claimed::Own(unknown));
+            }
+            Target::AnyBlock => self.choose(owners),
+            Target::Exactly(block) => match owners.get(&block) {
+                Some(owner) if owner == self.node => {
+                    return Action::Done(Claimed::Own(vec![block]));
+                }
+                Some(owner) => return Action::Done(Claimed::OwnedBy(owner.clone())),
+                None => Some(block),
+            },
+        };
+        match block {
+            Some(block) => {
+                self.asked = Some(block);
+                Action::Create(block)
+            }
+            None => Action::Done(self.exhausted(owners)),
+        }
+    }
+
+    /// A block without an owner: the lowest in the first round, later one at a place that differs
+    /// from node to node and from round to round.
+    fn choose(&self, owners: &BTreeMap<Block, NodeName>) -> Option<Block> {
+        let seed = self
+            .node
+            .as_str()
+            .bytes()
+            .fold(u64::from(self.round), |seed, byte| mix(seed ^ u64::from(byte)));
+        self.network.pools().find_map(|(index, pool)| {
+            let free = |block: &Block| !owners.contains_key(block) && block.is_useful(pool);
+            let blocks = || Block::all_of(index, pool);
+            let start = if self.round == 0 { 0 } else { seed % count(pool) };
+            let start = usize::try_from(start).unwrap_or(0);
+            blocks().skip(start).chain(blocks().take(start)).find(free)
+        })
+    }
+
+    fn exhausted(&self, owners: &BTreeMap<Block, NodeName>) -> Claimed {
+        let nodes: BTreeSet<&NodeName> = owners.values().collect();
+        let blocks = self.network.pools().map(|(_, pool)| count(pool)).sum();
+        Claimed::Exhausted { blocks, nodes: nodes.len() }
+    }
+}
+
+/// How many blocks `pool` is cut into, within its range.
+fn count(pool: &Pool) -> u64 {
+    let bits = pool.block_bits().get();
+    (pool.last().get() >> bits) - (pool.first().get() >> bits) + 1
+}
+
+/// The finalizer of `splitmix64`: every bit of the input moves about half of the output's.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_model::pool::{FamilyRecord, PoolRecord};
+    use weft_model::{NetworkName, NetworkSpec, Vni};
+
+    fn network(subnet: &str) -> Network {
+        let ipv4 = FamilyRecord::new(subnet.parse().unwrap());
+        let pool = PoolRecord { ipv4: Some(ipv4), ..PoolRecord::default() };
+        NetworkSpec { pools: vec![pool], ..NetworkSpec::default() }
+            .to_network(&NetworkName::new("n").unwrap(), Vni::FIRST_AUTOMATIC)
+            .unwrap()
+    }
+
+    fn node(name: &str) -> NodeName {
+        NodeName::new(name).unwrap()
+    }
+
+    /// A cluster store in a map.
+    #[derive(Default)]
+    struct Store(BTreeMap<Block, NodeName>);
+
+    impl Store {
+        fn run(&mut self, mut claim: (Claim<'_>, Action), owner: &NodeName) -> Claimed {
+            loop {
+                let event = match claim.1 {
+                    Action::List => Event::Listed(self.0.clone()),
+                    Action::Create(block) => {
+                        let absent = !self.0.contains_key(&block);
+                        self.0.entry(block).or_insert_with(|| owner.clone());
+                        Event::Created(absent)
+                    }
+                    Action::Done(claimed) => return claimed,
+                };
+                claim.1 = claim.0.next(event);
+            }
+        }
+    }
+
+    #[test]
+    fn takes_the_lowest_free_block() {
+        let (network, a) = (network("10.9.0.0/16"), node("a"));
+        let mut store = Store(BTreeMap::from([("0-0-6".parse().unwrap(), node("b"))]));
+        let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, []), &a);
+        assert_eq!(claimed, Claimed::Own(vec!["0-64-6".parse().unwrap()]));
+    }
+
+    #[test]
+    fn adopts_what_it_owns_before_it_claims() {
+        let (network, a) = (network("10.9.0.0/16"), node("a"));
+        let (old, known): (Block, Block) = ("0-128-6".parse().unwrap(), "0-0-6".parse().unwrap());
+        let mut store = Store(BTreeMap::from([(old, a.clone()), (known, a.clone())]));
+        let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, [known]), &a);
+        assert_eq!(claimed, Claimed::Own(vec![old]));
+        assert_eq!(store.0.len(), 2);
+    }
+
+    #[test]
+    fn passes_over_blocks_that_hold_nothing_to_hand_out() {
+        let (network, a) = (network("10.9.0.0/30"), node("a"));
+        let mut store = Store::default();
+        let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, []), &a);
+        assert_eq!(claimed, Claimed::Own(vec!["0-2-0".parse().unwrap()]));
+        let known = store.0.keys().copied().collect::<Vec<_>>();
+        let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, known), &a);
+        assert_eq!(claimed, Claimed::Exhausted { blocks: 4, nodes: 1 });
+    }
+
+    #[test]
+    fn a_wanted_block_is_claimed_adopted_or_somebody_elses() {
+        let (network, a, b) = (network("10.9.0.0/16"), node("a"), node("b"));
+        let mut store = Store::default();
+        let block: Block = "0-640-6".parse().unwrap();
+        let target = Target::Exactly(block);
+        for _ in 0..2 {
+            let claimed = store.run(Claim::new(&network, &a, target, []), &a);
+            assert_eq!(claimed, Claimed::Own(vec![block]));
+        }
+        let claimed = store.run(Claim::new(&network, &b, target, []), &b);
+        assert_eq!(claimed, Claimed::OwnedBy(a));
+    }
+
+    #[test]
+    fn a_thousand_nodes_at_once_settle_in_few_rounds() {
+        let network = network("10.0.0.0/10");
+        let names: Vec<NodeName> = (0..1000).map(|i| node(&format!("node-{i}"))).collect();
+        let mut store = BTreeMap::new();
+        let mut claims: Vec<_> = names
+            .iter()
+            .map(|name| (name, Claim::new(&network, name, Target::AnyBlock, [])))
+            .collect();
+        let mut rounds = 0;
+        while !claims.is_empty() {
+            rounds += 1;
+            assert!(rounds <= 4, "{} nodes still without a block", claims.len());
+            // The worst case: all of them read the same list before any of them writes.
+            let list: BTreeMap<Block, NodeName> = store.clone();
+            claims.retain_mut(|(name, (claim, _))| {
+                let Action::Create(block) = claim.next(Event::Listed(list.clone())) else {
+                    panic!("a free block was to be had");
+                };
+                let won = !store.contains_key(&block);
+                store.entry(block).or_insert_with(|| (*name).clone());
+                !matches!(claim.next(Event::Created(won)), Action::Done(Claimed::Own(_)))
+            });
+        }
+        assert_eq!(store.len(), 1000);
+    }
+}

@@ -1,0 +1,410 @@
+//! The index: a table of all host numbers of all owned blocks, threaded by a queue of the free ones.
+//!
+//! It answers "which address has been free for longest?" in constant time, however many are
+//! reserved, by reading and writing a handful of fixed-size records in place. A block's host
+//! numbers stand in consecutive slots, from the slot that the block's file names.
+//!
+//! The file holds nothing that cannot be made again from `blocks/` and `reservations/` but the order
+//! in which addresses were freed. It says `dirty` while a change is under way; a reader who finds it
+//! dirty, or not to be an index at all, rebuilds it ([`Index::rebuild`]). Multi-byte numbers are in
+//! the machine's own byte order: the file never leaves the node, nor outlives the boot.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use weft_model::{HostNumber, PoolIndex};
+
+const MAGIC: u64 = u64::from_be_bytes(*b"weftidx1");
+const HEADER: usize = 64;
+const RECORD: usize = 40;
+
+/// The end of a chain of slots.
+const NONE: u32 = u32::MAX;
+
+/// The place of a host number in the table.
+pub(crate) type Slot = u32;
+
+/// What a slot stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// No block uses the slot. The first slot of such a hole carries its length in `host`.
+    Hole,
+    /// To be had.
+    Free,
+    /// Held by a reservation.
+    Reserved,
+    /// Never handed out: gateway, excluded, out of range.
+    Withheld,
+}
+
+/// One slot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record {
+    pub(crate) host: u64,
+    /// [`crate::Holder::hash`] of the holder while reserved.
+    pub(crate) holder: u64,
+    /// Counts up with each release; 0 for an address that was never held.
+    freed: u64,
+    prev: u32,
+    next: u32,
+    pub(crate) pool: u8,
+    pub(crate) state: State,
+}
+
+/// What stands before the table.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    slots: u32,
+    head: u32,
+    tail: u32,
+    free: u32,
+    reserved: u32,
+    holes: u32,
+    releases: u64,
+    fingerprint: u64,
+    dirty: bool,
+}
+
+/// How many addresses are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Addresses to be had.
+    pub free: u32,
+    /// Addresses held.
+    pub reserved: u32,
+}
+
+/// A slot of a block that is being entered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fresh {
+    pub(crate) pool: PoolIndex,
+    pub(crate) host: HostNumber,
+    pub(crate) state: State,
+    pub(crate) holder: u64,
+}
+
+/// The open index file. The caller holds the network's lock.
+#[derive(Debug)]
+pub(crate) struct Index {
+    file: File,
+    header: Header,
+}
+
+/// When an address was freed, as far as an index to be replaced still tells.
+pub(crate) type History = HashMap<(u8, u64), Record>;
+
+impl Index {
+    /// Opens the index at `path`, unless it is missing, dirty, damaged, or made for another
+    /// definition of the network (`fingerprint`).
+    pub(crate) fn open(path: &Path, fingerprint: u64) -> Option<Self> {
+        let file = File::options().read(true).write(true).open(path).ok()?;
+        let mut bytes = [0; HEADER];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        let header = Header::decode(&bytes)?;
+        let length = file.metadata().ok()?.len();
+        let whole = length == offset(header.slots);
+        (whole && !header.dirty && header.fingerprint == fingerprint)
+            .then_some(Self { file, header })
+    }
+
+    /// What a dirty or outdated index still tells.
+    pub(crate) fn salvage(path: &Path) -> History {
+        let Ok(bytes) = std::fs::read(path) else { return History::new() };
+        if bytes.first_chunk::<HEADER>().and_then(Header::decode).is_none() {
+            return History::new();
+        }
+        let records = bytes.get(HEADER..).unwrap_or_default().chunks_exact(RECORD);
+        records
+            .filter_map(|chunk| Record::decode(chunk.first_chunk()?))
+            .filter(|record| record.state != State::Hole)
+            .map(|record| ((record.pool, record.host), record))
+            .collect()
+    }
+
+    /// The bytes of an index with these slots, in this order. Free addresses queue up in the order
+    /// in which `history` says they were freed; those that were never held come first.
+    pub(crate) fn rebuild(fresh: &[Fresh], history: &History, fingerprint: u64) -> Vec<u8> {
+        let mut records: Vec<Record> = fresh
+            .iter()
+            .map(|slot| Record {
+                host: slot.host.get(),
+                holder: slot.holder,
+                freed: history.get(&(slot.pool.get(), slot.host.get())).map_or(0, |r| r.freed),
+                prev: NONE,
+                next: NONE,
+                pool: slot.pool.get(),
+                state: slot.state,
+            })
+            .collect();
+        let mut queue: Vec<(u64, u32)> = (0u32..)
+            .zip(&records)
+            .filter(|(_, record)| record.state == State::Free)
+            .map(|(slot, record)| (record.freed, slot))
+            .collect();
+        queue.sort_unstable();
+        for pair in queue.windows(2) {
+            let ((_, a), (_, b)) = (pair[0], pair[1]);
+            records[a as usize].next = b;
+            records[b as usize].prev = a;
+        }
+        let count = |state| records.iter().filter(|record| record.state == state).count();
+        let header = Header {
+            slots: small(records.len()),
+            head: queue.first().map_or(NONE, |(_, slot)| *slot),
+            tail: queue.last().map_or(NONE, |(_, slot)| *slot),
+            free: small(queue.len()),
+            reserved: small(count(State::Reserved)),
+            holes: NONE,
+            releases: records.iter().map(|record| record.freed).max().unwrap_or(0),
+            fingerprint,
+            dirty: false,
+        };
+        let mut bytes = header.encode().to_vec();
+        bytes.extend(records.iter().flat_map(Record::encode));
+        bytes
+    }
+
+    /// How many addresses are free and how many are held.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { free: self.header.free, reserved: self.header.reserved }
+    }
+
+    /// The address that has been free for longest.
+    pub(crate) fn oldest_free(&self) -> Result<Option<(Slot, Record)>, std::io::Error> {
+        match self.header.head {
+            NONE => Ok(None),
+            slot => Ok(Some((slot, self.get(slot)?))),
+        }
+    }
+
+    /// The record in `slot`.
+    pub(crate) fn get(&self, slot: Slot) -> Result<Record, std::io::Error> {
+        let mut bytes = [0; RECORD];
+        self.file.read_exact_at(&mut bytes, offset(slot))?;
+        Record::decode(&bytes).ok_or_else(|| std::io::Error::other("the index holds a bad record"))
+    }
+
+    /// The slot that `holder` holds. Reads the whole table: for repairs only.
+    pub(crate) fn find_holder(
+        &self,
+        holder: u64,
+    ) -> Result<Option<(Slot, Record)>, std::io::Error> {
+        for slot in 0..self.header.slots {
+            let record = self.get(slot)?;
+            if record.state == State::Reserved && record.holder == holder {
+                return Ok(Some((slot, record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says that index and reservations may disagree from here on.
+    pub(crate) fn begin(&mut self) -> Result<(), std::io::Error> {
+        self.header.dirty = true;
+        self.put_header()
+    }
+
+    /// Says that index and reservations agree again.
+    pub(crate) fn commit(&mut self) -> Result<(), std::io::Error> {
+        self.header.dirty = false;
+        self.put_header()
+    }
+
+    /// Takes `slot` off the queue for `holder`.
+    pub(crate) fn reserve(&mut self, slot: Slot, holder: u64) -> Result<(), std::io::Error> {
+        let record = self.get(slot)?;
+        self.unlink(&record)?;
+        self.header.reserved += 1;
+        self.put(slot, &Record { state: State::Reserved, holder, prev: NONE, next: NONE, ..record })
+    }
+
+    /// Puts `slot` at the end of the queue.
+    pub(crate) fn release(&mut self, slot: Slot) -> Result<(), std::io::Error> {
+        self.header.releases += 1;
+        self.header.reserved = self.header.reserved.saturating_sub(1);
+        self.header.free += 1;
+        let tail = std::mem::replace(&mut self.header.tail, slot);
+        if tail == NONE {
+            self.header.head = slot;
+        } else {
+            self.put(tail, &Record { next: slot, ..self.get(tail)? })?;
+        }
+        let freed = self.header.releases;
+        let record = self.get(slot)?;
+        self.put(
+            slot,
+            &Record { state: State::Free, holder: 0, freed, prev: tail, next: NONE, ..record },
+        )
+    }
+
+    /// Enters a block's host numbers and says from which slot on. They were free for ever, so they
+    /// go to the head of the queue.
+    pub(crate) fn append(&mut self, fresh: &[Fresh]) -> Result<Slot, std::io::Error> {
+        let base = self.take_hole(fresh.len())?.unwrap_or(self.header.slots);
+        let free: Vec<u32> = (base..)
+            .zip(fresh)
+            .filter(|(_, f)| f.state == State::Free)
+            .map(|(slot, _)| slot)
+            .collect();
+        let old_head = self.header.head;
+        let mut place = 0;
+        for (slot, fresh) in (base..).zip(fresh) {
+            let (mut prev, mut next) = (NONE, NONE);
+            if fresh.state == State::Free {
+                prev = if place == 0 { NONE } else { free[place - 1] };
+                next = free.get(place + 1).copied().unwrap_or(old_head);
+                place += 1;
+            }
+            let Fresh { pool, host, state, holder } = *fresh;
+            let (pool, host) = (pool.get(), host.get());
+            self.put(slot, &Record { host, holder, freed: 0, prev, next, pool, state })?;
+        }
+        if let (Some(first), Some(last)) = (free.first(), free.last()) {
+            self.header.head = *first;
+            if old_head == NONE {
+                self.header.tail = *last;
+            } else {
+                self.put(old_head, &Record { prev: *last, ..self.get(old_head)? })?;
+            }
+        }
+        self.header.free += small(free.len());
+        self.header.slots = self.header.slots.max(base + small(fresh.len()));
+        Ok(base)
+    }
+
+    /// Takes a block's slots out of the table. None of them is reserved.
+    pub(crate) fn remove(&mut self, base: Slot, length: u64) -> Result<(), std::io::Error> {
+        let end = base + u32::try_from(length).unwrap_or(0);
+        for slot in base..end {
+            let record = self.get(slot)?;
+            if record.state == State::Free {
+                self.unlink(&record)?;
+            }
+            let hole = Record { state: State::Hole, host: 0, prev: NONE, next: NONE, ..record };
+            self.put(slot, &hole)?;
+        }
+        let next = std::mem::replace(&mut self.header.holes, base);
+        self.put(base, &Record { host: length, next, ..self.get(base)? })
+    }
+
+    /// The first hole, if it is of the right length. Blocks of a network are nearly always of one
+    /// size; a hole that does not fit stays until the next rebuild.
+    fn take_hole(&mut self, length: usize) -> Result<Option<Slot>, std::io::Error> {
+        let base = self.header.holes;
+        if base == NONE {
+            return Ok(None);
+        }
+        let record = self.get(base)?;
+        if record.host != length as u64 {
+            return Ok(None);
+        }
+        self.header.holes = record.next;
+        Ok(Some(base))
+    }
+
+    /// Takes a free record out of the queue.
+    fn unlink(&mut self, record: &Record) -> Result<(), std::io::Error> {
+        match record.prev {
+            NONE => self.header.head = record.next,
+            prev => self.put(prev, &Record { next: record.next, ..self.get(prev)? })?,
+        }
+        match record.next {
+            NONE => self.header.tail = record.prev,
+            next => self.put(next, &Record { prev: record.prev, ..self.get(next)? })?,
+        }
+        self.header.free = self.header.free.saturating_sub(1);
+        Ok(())
+    }
+
+    fn put(&self, slot: Slot, record: &Record) -> Result<(), std::io::Error> {
+        self.file.write_all_at(&record.encode(), offset(slot))
+    }
+
+    fn put_header(&self) -> Result<(), std::io::Error> {
+        self.file.write_all_at(&self.header.encode(), 0)
+    }
+}
+
+fn offset(slot: Slot) -> u64 {
+    HEADER as u64 + u64::from(slot) * RECORD as u64
+}
+
+/// A count of slots. 2³² of them would be an index of 160 GB.
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[0..8].copy_from_slice(&MAGIC.to_ne_bytes());
+        let numbers = [self.slots, self.head, self.tail, self.free, self.reserved, self.holes];
+        for (place, number) in bytes[8..32].chunks_exact_mut(4).zip(numbers) {
+            place.copy_from_slice(&number.to_ne_bytes());
+        }
+        bytes[32..40].copy_from_slice(&self.releases.to_ne_bytes());
+        bytes[40..48].copy_from_slice(&self.fingerprint.to_ne_bytes());
+        bytes[48] = u8::from(self.dirty);
+        bytes
+    }
+
+    fn decode(bytes: &[u8; HEADER]) -> Option<Self> {
+        let long = |at: usize| Some(u64::from_ne_bytes(*bytes[at..].first_chunk()?));
+        let short = |at: usize| Some(u32::from_ne_bytes(*bytes[at..].first_chunk()?));
+        (long(0)? == MAGIC).then_some(())?;
+        Some(Self {
+            slots: short(8)?,
+            head: short(12)?,
+            tail: short(16)?,
+            free: short(20)?,
+            reserved: short(24)?,
+            holes: short(28)?,
+            releases: long(32)?,
+            fingerprint: long(40)?,
+            dirty: bytes[48] != 0,
+        })
+    }
+}
+
+impl Record {
+    fn encode(&self) -> [u8; RECORD] {
+        let mut bytes = [0; RECORD];
+        for (place, number) in
+            bytes[0..24].chunks_exact_mut(8).zip([self.host, self.holder, self.freed])
+        {
+            place.copy_from_slice(&number.to_ne_bytes());
+        }
+        bytes[24..28].copy_from_slice(&self.prev.to_ne_bytes());
+        bytes[28..32].copy_from_slice(&self.next.to_ne_bytes());
+        bytes[32] = self.pool;
+        bytes[33] = match self.state {
+            State::Hole => 0,
+            State::Free => 1,
+            State::Reserved => 2,
+            State::Withheld => 3,
+        };
+        bytes
+    }
+
+    fn decode(bytes: &[u8; RECORD]) -> Option<Self> {
+        let long = |at: usize| Some(u64::from_ne_bytes(*bytes[at..].first_chunk()?));
+        let short = |at: usize| Some(u32::from_ne_bytes(*bytes[at..].first_chunk()?));
+        Some(Self {
+            host: long(0)?,
+            holder: long(8)?,
+            freed: long(16)?,
+            prev: short(24)?,
+            next: short(28)?,
+            pool: bytes[32],
+            state: match bytes[33] {
+                0 => State::Hole,
+                1 => State::Free,
+                2 => State::Reserved,
+                3 => State::Withheld,
+                _ => return None,
+            },
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! Where things lie under the node's data directory.
+
+use std::path::{Path, PathBuf};
+
+use weft_model::{Block, NetworkName};
+
+use crate::Holder;
+
+/// The directory of all networks that this node has.
+pub fn networks_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("networks")
+}
+
+/// The paths of one network on this node.
+#[derive(Debug, Clone)]
+pub struct NetworkDir {
+    root: PathBuf,
+}
+
+impl NetworkDir {
+    /// The directory of `network` under `data_dir`.
+    pub fn new(data_dir: &Path, network: &NetworkName) -> Self {
+        Self { root: networks_dir(data_dir).join(network.as_str()) }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The network's definition, as last read from the cluster store.
+    pub fn definition(&self) -> PathBuf {
+        self.root.join("network.json")
+    }
+
+    /// What the data plane of this node was last made as.
+    pub fn segment(&self) -> PathBuf {
+        self.root.join("segment.json")
+    }
+
+    /// Locked by the one process that is making or removing the network's devices.
+    pub fn segment_lock(&self) -> PathBuf {
+        self.root.join("segment.lock")
+    }
+
+    /// Locked by the one process that is claiming a block.
+    pub fn claim_lock(&self) -> PathBuf {
+        self.root.join("claim.lock")
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    pub(crate) fn index(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
+    pub(crate) fn blocks(&self) -> PathBuf {
+        self.root.join("blocks")
+    }
+
+    pub(crate) fn block(&self, block: &Block) -> PathBuf {
+        self.blocks().join(block.to_string())
+    }
+
+    pub(crate) fn reservations(&self) -> PathBuf {
+        self.root.join("reservations")
+    }
+
+    pub(crate) fn reservation(&self, holder: &Holder) -> PathBuf {
+        self.reservations().join(holder.file_name())
+    }
+}

@@ -1,0 +1,417 @@
+//! The ledger: who holds which address of the blocks that this node owns in one network.
+//!
+//! Every method takes the network's lock for a few file operations on a memory-backed file system,
+//! never across I/O to the cluster store, and gives it back before it returns. See the crate's
+//! documentation for the files and for why a killed process loses nothing.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::warn;
+use weft_model::{Block, HostNumber, Network, PoolIndex};
+
+use crate::index::{Counts, Fresh, Index, Slot, State};
+use crate::layout::NetworkDir;
+use crate::reservation::{Holder, Reservation, Sandbox, hash};
+use crate::{LedgerError, files};
+
+/// Which address is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// The one that has been free for longest.
+    Any,
+    /// This one and no other.
+    Exactly(PoolIndex, HostNumber),
+}
+
+/// What became of a wish for an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The holder has an address: a new one, or the one it had before. A holder that asks again for
+    /// another address than it has gets the one it has.
+    Held(Reservation),
+    /// No owned block has a free address.
+    NoRoom,
+    /// The address is held by somebody else.
+    Taken(Holder),
+    /// The address lies in a block that this node does not own.
+    NotOwned(Block),
+    /// The network never hands out this address: gateway, excluded, out of range.
+    Withheld,
+}
+
+/// The open ledger of one network on this node.
+#[derive(Debug)]
+pub struct Ledger {
+    dir: NetworkDir,
+    network: Network,
+    fingerprint: u64,
+}
+
+/// The ledger while its lock is held.
+struct Locked<'a> {
+    ledger: &'a Ledger,
+    index: Index,
+    _lock: File,
+}
+
+impl Ledger {
+    /// Opens the ledger of `network` under `data_dir`, making its directories where they are
+    /// missing.
+    pub fn open(data_dir: &Path, network: Network) -> Result<Self, LedgerError> {
+        let dir = NetworkDir::new(data_dir, network.name());
+        files::create_dir(&dir.blocks())?;
+        files::create_dir(&dir.reservations())?;
+        // What of the definition decides which addresses may be handed out.
+        let pools = serde_json::to_string(&network.record().pools).unwrap_or_default();
+        Ok(Self { dir, network, fingerprint: hash(&pools) })
+    }
+
+    /// The network's definition, as the ledger was opened with it.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Gives `holder` an address.
+    pub fn reserve(
+        &self,
+        holder: &Holder,
+        want: Want,
+        sandbox: Option<&Sandbox>,
+    ) -> Result<Outcome, LedgerError> {
+        let mut locked = self.lock()?;
+        if let Some(reservation) = self.reservation(holder)? {
+            return Ok(Outcome::Held(reservation));
+        }
+        let slot = match want {
+            Want::Any => match locked.index.oldest_free().map_err(self.index_error())? {
+                Some((slot, _)) => slot,
+                None => return Ok(Outcome::NoRoom),
+            },
+            Want::Exactly(pool, host) => match locked.slot_of(pool, host)? {
+                Ok(slot) => slot,
+                Err(outcome) => return Ok(outcome),
+            },
+        };
+        locked.enter(slot, holder, sandbox).map(Outcome::Held)
+    }
+
+    /// Takes back what `holder` holds, and says what it was. Nothing held is nothing to do.
+    pub fn release(&self, holder: &Holder) -> Result<Option<Reservation>, LedgerError> {
+        let mut locked = self.lock()?;
+        let path = self.dir.reservation(holder);
+        match self.reservation(holder) {
+            Ok(None) => Ok(None),
+            Ok(Some(reservation)) => {
+                let slot = locked.base_of(reservation.pool, reservation.host)?;
+                locked.remove(&path, slot)?;
+                Ok(Some(reservation))
+            }
+            Err(LedgerError::Damaged { path, reason }) => {
+                warn!("{} is damaged ({reason}); releasing what the index knows", path.display());
+                let found = locked.index.find_holder(holder.hash()).map_err(self.index_error())?;
+                locked.remove(&path, found.map(|(slot, _)| slot))?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What `holder` holds. Takes no lock: one file tells.
+    pub fn reservation(&self, holder: &Holder) -> Result<Option<Reservation>, LedgerError> {
+        read_reservation(&self.dir.reservation(holder))
+    }
+
+    /// All reservations. A damaged file costs its own reservation only and is reported in the log.
+    pub fn reservations(&self) -> Result<Vec<Reservation>, LedgerError> {
+        let mut all = vec![];
+        for name in files::names_in(&self.dir.reservations())? {
+            match read_reservation(&self.dir.reservations().join(name)) {
+                Ok(reservation) => all.extend(reservation),
+                Err(LedgerError::Damaged { path, reason }) => {
+                    warn!("{} is damaged ({reason})", path.display());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        all.sort_by_key(|reservation| (reservation.pool, reservation.host));
+        Ok(all)
+    }
+
+    /// The blocks that this node knows to be its own, in order.
+    pub fn blocks(&self) -> Result<Vec<Block>, LedgerError> {
+        let names = files::names_in(&self.dir.blocks())?;
+        let mut blocks: Vec<Block> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        blocks.sort_unstable();
+        Ok(blocks)
+    }
+
+    /// Whether this node knows `block` to be its own.
+    pub fn owns(&self, block: &Block) -> bool {
+        self.dir.block(block).exists()
+    }
+
+    /// How many addresses are free and held in all owned blocks.
+    pub fn counts(&self) -> Result<Counts, LedgerError> {
+        Ok(self.lock()?.index.counts())
+    }
+
+    /// Enters a block that the cluster store says is this node's. Entering it twice is no change.
+    pub fn add_block(&self, block: &Block) -> Result<(), LedgerError> {
+        let mut locked = self.lock()?;
+        if self.owns(block) {
+            return Ok(());
+        }
+        let fresh: Vec<Fresh> = self.fresh(block).collect();
+        locked.change(|locked| {
+            let base = locked.index.append(&fresh).map_err(self.index_error())?;
+            self.put_block(block, base)
+        })
+    }
+
+    /// Strikes out a block none of whose addresses is held, and says whether it did. Only after
+    /// this may the block be given back to the cluster.
+    pub fn remove_idle_block(&self, block: &Block) -> Result<bool, LedgerError> {
+        let mut locked = self.lock()?;
+        let Some(base) = locked.base_of(block.pool(), block.first())? else {
+            return Ok(false);
+        };
+        for (slot, _) in (base..).zip(block.hosts()) {
+            let record = locked.index.get(slot).map_err(self.index_error())?;
+            if record.state == State::Reserved {
+                return Ok(false);
+            }
+        }
+        locked.change(|locked| {
+            files::remove(&self.dir.block(block))?;
+            locked.index.remove(base, block.bits().size()).map_err(self.index_error())
+        })?;
+        Ok(true)
+    }
+
+    fn lock(&self) -> Result<Locked<'_>, LedgerError> {
+        let path = self.dir.lock();
+        let lock = files::open_or_create(&path)?;
+        lock.lock().map_err(LedgerError::io("lock", path))?;
+        let index = match Index::open(&self.dir.index(), self.fingerprint) {
+            Some(index) => index,
+            None => self.rebuild()?,
+        };
+        Ok(Locked { ledger: self, index, _lock: lock })
+    }
+
+    /// Makes the index again from the blocks and the reservations. The caller holds the lock.
+    fn rebuild(&self) -> Result<Index, LedgerError> {
+        let path = self.dir.index();
+        let history = Index::salvage(&path);
+        let blocks = self.blocks()?;
+        let mut fresh: Vec<Fresh> = blocks.iter().flat_map(|block| self.fresh(block)).collect();
+        let place: std::collections::HashMap<(u8, u64), usize> =
+            fresh.iter().enumerate().map(|(i, f)| ((f.pool.get(), f.host.get()), i)).collect();
+        let dir = self.dir.reservations();
+        for name in files::names_in(&dir)? {
+            let holder = hash(&name);
+            let at = match read_reservation(&dir.join(&name)) {
+                Ok(None) => continue,
+                Ok(Some(r)) => Some((r.pool.get(), r.host.get())),
+                Err(LedgerError::Damaged { path, reason }) => {
+                    warn!("{} is damaged ({reason})", path.display());
+                    let old = history.values();
+                    old.filter(|r| r.state == State::Reserved)
+                        .find(|r| r.holder == holder)
+                        .map(|r| (r.pool, r.host))
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(i) = at.and_then(|at| place.get(&at)) {
+                fresh[*i].state = State::Reserved;
+                fresh[*i].holder = holder;
+            }
+        }
+        let bytes = Index::rebuild(&fresh, &history, self.fingerprint);
+        let mut base = 0;
+        for block in &blocks {
+            self.put_block(block, base)?;
+            base += u32::try_from(block.bits().size()).unwrap_or(0);
+        }
+        files::put(&path, &self.scratch(), &bytes)?;
+        Index::open(&path, self.fingerprint).ok_or_else(|| LedgerError::Damaged {
+            path,
+            reason: "it was just rebuilt and cannot be read".into(),
+        })
+    }
+
+    /// The slots of a block in which nothing is reserved yet.
+    fn fresh(&self, block: &Block) -> impl Iterator<Item = Fresh> + use<'_> {
+        let block = *block;
+        let pool = self.network.pool(block.pool()).filter(|pool| block.belongs_to(pool));
+        block.hosts().map(move |host| {
+            let assignable = pool.is_some_and(|pool| pool.is_assignable(host));
+            let state = if assignable { State::Free } else { State::Withheld };
+            Fresh { pool: block.pool(), host, state, holder: 0 }
+        })
+    }
+
+    fn put_block(&self, block: &Block, base: Slot) -> Result<(), LedgerError> {
+        files::put(&self.dir.block(block), &self.scratch(), base.to_string().as_bytes())
+    }
+
+    /// Where files are written before they are renamed into place; under the lock there is but
+    /// one at a time.
+    fn scratch(&self) -> PathBuf {
+        self.dir.root().join(".new")
+    }
+
+    fn index_error(&self) -> impl Fn(std::io::Error) -> LedgerError + use<> {
+        let path = self.dir.index();
+        move |source| LedgerError::Io { action: "use", path: path.clone(), source }
+    }
+}
+
+/// Takes back what `holder` holds in a network whose definition is lost. The next one to open the
+/// ledger rebuilds the index.
+pub fn forget(
+    data_dir: &Path,
+    network: &weft_model::NetworkName,
+    holder: &Holder,
+) -> Result<(), LedgerError> {
+    let dir = NetworkDir::new(data_dir, network);
+    if !dir.root().exists() {
+        return Ok(());
+    }
+    let lock = files::open_or_create(&dir.lock())?;
+    lock.lock().map_err(LedgerError::io("lock", dir.lock()))?;
+    files::remove(&dir.index())?;
+    files::remove(&dir.reservation(holder)).map(drop)
+}
+
+impl Locked<'_> {
+    /// The slot of a wanted address, or why it is not to be had.
+    fn slot_of(
+        &self,
+        pool: PoolIndex,
+        host: HostNumber,
+    ) -> Result<Result<Slot, Outcome>, LedgerError> {
+        let Some(definition) = self.ledger.network.pool(pool) else {
+            return Ok(Err(Outcome::Withheld));
+        };
+        if !definition.is_assignable(host) {
+            return Ok(Err(Outcome::Withheld));
+        }
+        let Some(slot) = self.base_of(pool, host)? else {
+            let block = Block::containing(pool, host, definition.block_bits());
+            return Ok(Err(Outcome::NotOwned(block)));
+        };
+        let record = self.index.get(slot).map_err(self.ledger.index_error())?;
+        Ok(match record.state {
+            State::Free => Ok(slot),
+            State::Reserved => Err(Outcome::Taken(self.holder_of(record.holder)?)),
+            State::Withheld | State::Hole => Err(Outcome::Withheld),
+        })
+    }
+
+    /// The slot of `host`, if a block of this node holds it.
+    fn base_of(&self, pool: PoolIndex, host: HostNumber) -> Result<Option<Slot>, LedgerError> {
+        let Some(definition) = self.ledger.network.pool(pool) else { return Ok(None) };
+        let block = Block::containing(pool, host, definition.block_bits());
+        let path = self.ledger.dir.block(&block);
+        let Some(content) = files::read(&path)? else { return Ok(None) };
+        let base: Option<u32> = std::str::from_utf8(&content).ok().and_then(|s| s.parse().ok());
+        let slot = base.and_then(|base| {
+            base.checked_add(u32::try_from(host.get() - block.first().get()).ok()?)
+        });
+        let slot = slot.ok_or_else(|| LedgerError::Damaged {
+            path: path.clone(),
+            reason: "it should hold one number".into(),
+        })?;
+        let record = self.index.get(slot).map_err(self.ledger.index_error())?;
+        if (record.pool, record.host) != (pool.get(), host.get()) {
+            return Err(LedgerError::Damaged {
+                path,
+                reason: format!("slot {slot} is that of host {}, not of {host}", record.host),
+            });
+        }
+        Ok(Some(slot))
+    }
+
+    /// Whose file name has this hash.
+    fn holder_of(&self, holder: u64) -> Result<Holder, LedgerError> {
+        let all = self.ledger.reservations()?;
+        let found = all.into_iter().find(|r| r.holder.hash() == holder);
+        found.map(|reservation| reservation.holder).ok_or_else(|| LedgerError::Damaged {
+            path: self.ledger.dir.reservations(),
+            reason: "an address is held by a reservation that cannot be read".into(),
+        })
+    }
+
+    /// Makes the reservation of a free slot.
+    fn enter(
+        &mut self,
+        slot: Slot,
+        holder: &Holder,
+        sandbox: Option<&Sandbox>,
+    ) -> Result<Reservation, LedgerError> {
+        let ledger = self.ledger;
+        let record = self.index.get(slot).map_err(ledger.index_error())?;
+        let host = HostNumber::new(record.host);
+        let addresses = PoolIndex::new(usize::from(record.pool))
+            .ok()
+            .and_then(|pool| Some((pool, ledger.network.addresses(pool, host)?)));
+        let Some((pool, addresses)) = addresses else {
+            return Err(LedgerError::Damaged {
+                path: ledger.dir.index(),
+                reason: format!("it names pool {}, which the network lacks", record.pool),
+            });
+        };
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        let reservation = Reservation {
+            holder: holder.clone(),
+            pool,
+            host,
+            addresses: addresses.iter().collect(),
+            sandbox: sandbox.cloned(),
+            created,
+        };
+        let path = ledger.dir.reservation(holder);
+        let mut content = serde_json::to_vec(&reservation).map_err(|error| {
+            LedgerError::Damaged { path: path.clone(), reason: error.to_string() }
+        })?;
+        content.push(b'\n');
+        self.change(|locked| {
+            files::put(&path, &ledger.scratch(), &content)?;
+            locked.index.reserve(slot, holder.hash()).map_err(ledger.index_error())
+        })?;
+        Ok(reservation)
+    }
+
+    /// Unmakes a reservation.
+    fn remove(&mut self, path: &Path, slot: Option<Slot>) -> Result<(), LedgerError> {
+        let ledger = self.ledger;
+        self.change(|locked| {
+            files::remove(path)?;
+            slot.map_or(Ok(()), |slot| locked.index.release(slot)).map_err(ledger.index_error())
+        })
+    }
+
+    /// Runs a change of files and index, with the index marked dirty meanwhile. After a failure it
+    /// stays so, and the next one to lock the ledger rebuilds it.
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        self.index.begin().map_err(self.ledger.index_error())?;
+        change(self)?;
+        self.index.commit().map_err(self.ledger.index_error())
+    }
+}
+
+fn read_reservation(path: &Path) -> Result<Option<Reservation>, LedgerError> {
+    let Some(content) = files::read(path)? else { return Ok(None) };
+    serde_json::from_slice(&content)
+        .map(Some)
+        .map_err(|error| LedgerError::Damaged { path: path.to_owned(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests;
