@@ -1,0 +1,101 @@
+//! weft's keys in a CNI network configuration, read once for both plugins.
+//!
+//! Keys that mean the same as in the reference `bridge` and `host-local` plugins have the same names
+//! and shapes, so a configuration written for those can be tried with weft by changing the two
+//! `type`s. What is weft's own is `vni` and, under `ipam`, `exclude` and `blockBits`.
+//!
+//! ```json
+//! { "type": "weft", "vni": 10007, "isGateway": true, "ipMasq": true, "mtu": 1400,
+//!   "hairpinMode": false,
+//!   "ipam": { "type": "weft-ipam", "subnet": "10.9.0.0/16", "gateway": "10.9.0.1",
+//!             "rangeStart": "10.9.1.0", "rangeEnd": "10.9.255.254", "exclude": ["10.9.7.0/24"],
+//!             "routes": [ { "dst": "0.0.0.0/0" } ] } }
+//! ```
+
+mod pools;
+mod wire;
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use weft_model::network::{Masquerade, Mode, Route};
+use weft_model::{ModelError, NetworkSpec};
+
+/// What a configuration asks of weft.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NetConf {
+    /// What it says of the network.
+    pub spec: NetworkSpec,
+    /// Routes for this container; absent: the network's.
+    pub routes: Option<Vec<Route>>,
+    /// Whether a container may reach itself by way of its own service address.
+    pub hairpin: Hairpin,
+}
+
+/// Whether the bridge sends a frame back through the port that it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hairpin {
+    /// It does.
+    On,
+    /// It does not.
+    #[default]
+    Off,
+}
+
+/// Which of the two plugins the main plugin's keys were written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MainPlugin {
+    /// `weft`: they describe the network.
+    Weft,
+    /// Another one, such as `bridge`: they are its own, and only `ipam` speaks to weft.
+    Foreign,
+}
+
+/// A value that cannot be used: the CNI error with code 7.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetConfError(pub(crate) String);
+
+impl fmt::Display for NetConfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NetConfError {}
+
+impl From<ModelError> for NetConfError {
+    fn from(error: ModelError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl NetConf {
+    /// Reads weft's keys out of a plugin configuration. Unknown keys belong to others and are passed
+    /// over; keys that Go programs spell in another case are recognised.
+    pub fn parse(config: &Map<String, Value>) -> Result<Self, NetConfError> {
+        let wire = wire::NetConf::read(config)?;
+        let main = match wire.plugin.as_deref() {
+            Some("weft" | "weft-ipam") | None => MainPlugin::Weft,
+            Some(_) => MainPlugin::Foreign,
+        };
+        let mut spec = NetworkSpec {
+            pools: pools::from_wire(&wire.ipam)?,
+            routes: wire.ipam.routes.clone().unwrap_or_default(),
+            ..NetworkSpec::default()
+        };
+        if main == MainPlugin::Weft {
+            spec.vni = wire.vni.map(weft_model::Vni::new).transpose()?;
+            spec.mode = wire.is_gateway.map(|on| if on { Mode::Gateway } else { Mode::Internal });
+            spec.masquerade =
+                wire.ip_masq.map(|on| if on { Masquerade::On } else { Masquerade::Off });
+            // The reference bridge plugin reads 0 as "not set".
+            spec.mtu = wire.mtu.filter(|mtu| *mtu != 0);
+        }
+        spec.check()?;
+        let hairpin = if wire.hairpin_mode.unwrap_or(false) { Hairpin::On } else { Hairpin::Off };
+        Ok(Self { spec, routes: wire.ipam.routes, hairpin })
+    }
+}
+
+#[cfg(test)]
+mod tests;
