@@ -39,6 +39,7 @@ debian_mirror() {
 }
 
 # apt_for_suite SUITE CMD...: runs apt-get with that suite as its only source, and with lists and caches of its own.
+# A mirror frozen at some date is as good as any here: signatures are checked, their expiry is not.
 apt_for_suite() {
     local suite=$1 dir=$WEFT_TEST_CACHE/apt/$1
     shift
@@ -46,7 +47,7 @@ apt_for_suite() {
         -o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o Dir::Etc::PreferencesParts=/dev/null -o Dir::Etc::Preferences=/dev/null \
         -o Dir::State="$dir/state" -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache="$dir/cache" \
-        -o Acquire::Languages=none -o APT::Sandbox::User=root "$@"
+        -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=root "$@"
 }
 
 # prepare_suite SUITE: fetches the package lists of a suite from this machine's own mirror.
