@@ -109,3 +109,16 @@ teardown_file() {
     run ! grep -F "$dir" /proc/mounts
     [[ ! -e $dir && -d $outer ]]
 }
+
+@test "a node's configuration is its own, and names its address and its Consul" {
+    run ! in_host a cat /etc/weft/weft.toml
+    write_node_config a
+    run in_host a cat /etc/weft/weft.toml
+    [[ $output == *"underlay = \"$(underlay_ip a)\""*"address = \"$(consul_url)\""* ]]
+    run ! in_host b cat /etc/weft/weft.toml
+}
+
+@test "hosts are different machines" {
+    [[ $(in_host a cat /etc/machine-id) =~ ^[0-9a-f]{32}$ ]]
+    [[ $(in_host a cat /etc/machine-id) != "$(in_host b cat /etc/machine-id)" ]]
+}

@@ -34,6 +34,8 @@ WEFT_HELPERS=$WEFT_REPO/bats-tests/helpers
 
 # Tests read what tools print, and some of it is translated.
 export LC_ALL=C
+# Each host has its own: see node_config.
+unset WEFT_CONFIG
 
 # shellcheck source=bats-tests/helpers/machine.bash
 source "$WEFT_HELPERS/machine.bash"

@@ -55,8 +55,7 @@ ctr() {
 with_containerd_path() {
     local host=$1
     shift
-    PATH=$(<"$WEFT_TEST_DIR/machines/$host/containerd.path"):$PATH \
-        WEFT_CONFIG=$(node_config "$host") "$@"
+    PATH=$(<"$WEFT_TEST_DIR/machines/$host/containerd.path"):$PATH "$@"
 }
 
 # write_cni_conflist HOST NAME PLUGINS-JSON: the network that `ctr run --cni` and CRI will use.

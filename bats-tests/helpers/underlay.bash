@@ -52,7 +52,7 @@ address add $ip/24 dev eth0
 link set eth0 up
 route add default via $(underlay_address 1)
 BATCH
-    install_plugins "$host"
+    install_weft "$host"
 }
 
 # in_host NAME CMD...: runs a command on a host.

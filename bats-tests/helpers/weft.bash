@@ -3,22 +3,24 @@
 # Where Debian's containernetworking-plugins puts the reference plugins.
 WEFT_REFERENCE_PLUGINS=/usr/lib/cni
 
-# install_plugins HOST: the reference plugins and weft's, in /opt/cni/bin of that host.
-install_plugins() {
+# install_weft HOST: weft's plugins and the reference plugins in /opt/cni/bin, and the place of the configuration.
+install_weft() {
     # shellcheck disable=SC2016
     in_machine "$1" bash -c '
-        mkdir -p /opt/cni/bin /etc/cni/net.d
+        mkdir -p /opt/cni/bin /etc/cni/net.d /etc/weft
+        ln -s "$3" /etc/weft/weft.toml
         for plugin in "$1"/* "$2"/weft "$2"/weft-ipam; do
             ln -sf "$plugin" /opt/cni/bin/
-        done' install "$WEFT_REFERENCE_PLUGINS" "$WEFT_BIN_DIR"
+        done' install "$WEFT_REFERENCE_PLUGINS" "$WEFT_BIN_DIR" "$(node_config "$1")"
 }
 
-# node_config HOST: prints the path of the host's weft.toml.
+# node_config HOST: prints the path of the host's configuration, the same inside and outside of it. The host's
+# /etc/weft/weft.toml leads there, so weft finds it by itself. While there is no file, weft goes by its defaults.
 node_config() {
     echo "$WEFT_TEST_DIR/machines/$1/weft.toml"
 }
 
-# write_node_config HOST [CONSUL]: a node called HOST, with its data in the host's own /run, on that Consul server.
+# write_node_config HOST [CONSUL]: makes the host a node that meets the others on that Consul server.
 write_node_config() {
     cat >"$(node_config "$1")" <<TOML
 node = "$1"
@@ -35,7 +37,7 @@ TOML
 start_weftd() {
     local host=$1
     shift
-    WEFT_CONFIG=$(node_config "$host") start_daemon "$host" weftd "$WEFT_BIN_DIR/weftd" "$@"
+    start_daemon "$host" weftd "$WEFT_BIN_DIR/weftd" "$@"
 }
 
 # stop_weftd HOST [SIGNAL]: TERM unless told; KILL plays the crash.
@@ -47,7 +49,7 @@ stop_weftd() {
 weftctl() {
     local host=$1
     shift
-    WEFT_CONFIG=$(node_config "$host") in_machine "$host" "$WEFT_BIN_DIR/weftctl" "$@"
+    in_machine "$host" "$WEFT_BIN_DIR/weftctl" "$@"
 }
 
 # add_container HOST NAME: a network namespace with lo up, as a runtime hands it to a plugin.
@@ -71,14 +73,13 @@ in_container() {
 # cni HOST VERB CONTAINER IFNAME CONF: execs the plugin that CONF (JSON text, or a file with it) names as its type.
 #
 # Standard output, standard error and exit code are the plugin's; CNI_ARGS and CNI_NETNS may be set by the caller.
-# The result of an ADD is kept for cni_ip and for `prev_result`.
+# The result of an ADD is kept for cni_ip and with_prev_result.
 cni() {
     local host=$1 verb=$2 container=$3 ifname=$4 conf=$5 plugin result status=0
     [[ ! -f $conf ]] || conf=$(<"$conf")
     plugin=$(jq -r .type <<<"$conf")
     result=$(CNI_COMMAND=$verb CNI_CONTAINERID=$container CNI_IFNAME=$ifname \
         CNI_NETNS=${CNI_NETNS-/run/netns/$container} CNI_ARGS=${CNI_ARGS-} CNI_PATH=/opt/cni/bin \
-        WEFT_CONFIG=$(node_config "$host") \
         in_machine "$host" "/opt/cni/bin/$plugin" <<<"$conf") || status=$?
     if [[ $verb == ADD && $status == 0 ]]; then
         echo "$result" >"$(cni_result_file "$host" "$container" "$ifname")"
