@@ -9,8 +9,9 @@ cd "$WEFT_REPO" || exit 1
 # shellcheck disable=SC2034 # for those who source this
 WEFT_BIN_DIR=${CARGO_TARGET_DIR:-$WEFT_REPO/target}/release
 
-# rustup puts cargo here, and a non-interactive shell has not read the profile that says so.
-PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+# rustup puts cargo here, and a non-interactive shell has not read the profile that says so. It comes first, since
+# the distribution's cargo may be an old one.
+PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 
 say() {
     printf '%s\n' "$*"
