@@ -1,1 +1,21 @@
-//! Placeholder.
+//! One node's part in the cluster.
+//!
+//! This is where the node's own ledger ([`weft_blocks`]) meets the cluster store ([`weft_store`]):
+//! what the plugins, the agent and the command line all do in the same way.
+//!
+//! - [`config`]: the node's configuration file.
+//! - [`identity`]: which machine this is.
+//! - [`cluster`]: the connected store, and this node's record in it.
+//! - [`networks`]: definitions of networks, in the store and cached on the node.
+//! - [`addresses`]: an address for a holder: from the ledger, and when that is full, after a claim.
+
+pub mod addresses;
+pub mod cluster;
+pub mod config;
+mod error;
+pub mod identity;
+pub mod networks;
+
+pub use cluster::Cluster;
+pub use config::NodeConfig;
+pub use error::NodeError;

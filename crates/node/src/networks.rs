@@ -1,0 +1,222 @@
+//! Definitions of networks: made and read in the cluster store, cached on the node.
+//!
+//! The cache is what lets a plugin start a container without asking the cluster. A definition never
+//! changes in what the data plane was built from; where the agent runs it keeps the cache current,
+//! and without it every claim of a block does.
+
+use std::path::{Path, PathBuf};
+
+use weft_blocks::layout::{NetworkDir, networks_dir};
+use weft_model::{ModelError, Network, NetworkName, NetworkSpec, NodeName, Vni};
+use weft_store::{Expected, Op, Revision, TxnOutcome, keys, typed};
+
+use crate::{Cluster, NodeError};
+
+/// How often to look for another VNI when somebody else took the chosen one first.
+const VNI_TRIES: usize = 32;
+
+/// The definition that this node has cached, if any.
+pub fn cached(data_dir: &Path, name: &NetworkName) -> Result<Option<Network>, NodeError> {
+    let path = NetworkDir::new(data_dir, name).definition();
+    match std::fs::read(&path) {
+        // A cache that cannot be read is no cache: the store knows better.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().filter(|n: &Network| n.name() == name)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(NodeError::io("read", path)(error)),
+    }
+}
+
+/// All networks that this node has cached, by name.
+pub fn all_cached(data_dir: &Path) -> Result<Vec<Network>, NodeError> {
+    let dir = networks_dir(data_dir);
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(NodeError::io("read", dir)(error)),
+    };
+    let mut networks = vec![];
+    for entry in entries {
+        let entry = entry.map_err(NodeError::io("read", &dir))?;
+        let name = entry.file_name().into_string().ok().and_then(|n| NetworkName::new(n).ok());
+        if let Some(name) = name {
+            networks.extend(cached(data_dir, &name)?);
+        }
+    }
+    networks.sort_by(|a, b| a.name().cmp(b.name()));
+    Ok(networks)
+}
+
+/// Caches `network` on this node.
+pub fn cache(data_dir: &Path, network: &Network) -> Result<(), NodeError> {
+    let dir = NetworkDir::new(data_dir, network.name());
+    let path = dir.definition();
+    let text = serde_json::to_vec_pretty(network)
+        .map_err(|error| NodeError::io("write", &path)(error.into()))?;
+    replace_file(&path, &text)
+}
+
+/// Puts `content` at `path` in one atomic step, making the directories above it.
+pub fn replace_file(path: &Path, content: &[u8]) -> Result<(), NodeError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let dir = path.parent().unwrap_or(path);
+    let make = |dir: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    make(dir).map_err(NodeError::io("create", dir))?;
+    let mut draft = PathBuf::from(path);
+    draft.set_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&draft, content).map_err(NodeError::io("write", &draft))?;
+    std::fs::rename(&draft, path).map_err(NodeError::io("create", path))
+}
+
+/// The network `name` as `spec` asks for it: from the cache, or else from the cluster store, made
+/// there if it is missing and `spec` says how.
+pub async fn resolve(
+    data_dir: &Path,
+    cluster: &Cluster,
+    name: &NetworkName,
+    spec: &NetworkSpec,
+) -> Result<Network, NodeError> {
+    if let Some(network) = cached(data_dir, name)?
+        && agree(&network, spec).is_ok()
+    {
+        return Ok(network);
+    }
+    // Where the cache contradicts the configuration, the store decides who is out of date.
+    let network = match cluster.network(name).await? {
+        Some((network, _)) => network,
+        None if spec.can_create() => cluster.create_network(name, spec).await?,
+        None => {
+            let store = cluster.store().describe();
+            return Err(NodeError::NoSuchNetwork { network: name.clone(), store });
+        }
+    };
+    agree(&network, spec)?;
+    cache(data_dir, &network)?;
+    Ok(network)
+}
+
+/// Checks that `spec` asks for nothing that `network` is not.
+pub fn agree(network: &Network, spec: &NetworkSpec) -> Result<(), NodeError> {
+    match spec.difference(network)? {
+        None => Ok(()),
+        Some(difference) => {
+            Err(NodeError::Contradiction { network: network.name().clone(), difference })
+        }
+    }
+}
+
+impl Cluster {
+    /// The definition of network `name` in the cluster store, with its revision.
+    pub async fn network(
+        &self,
+        name: &NetworkName,
+    ) -> Result<Option<(Network, Revision)>, NodeError> {
+        let Some(entry) = self.store().get(&keys::network(name)).await? else { return Ok(None) };
+        Ok(Some((typed::decode(&entry)?, entry.revision)))
+    }
+
+    /// All networks in the cluster store, by name.
+    pub async fn networks(&self) -> Result<Vec<Network>, NodeError> {
+        let listing = self.store().list(keys::networks_prefix()).await?;
+        let mut networks: Vec<Network> = vec![];
+        for entry in &listing.entries {
+            networks.push(typed::decode(entry)?);
+        }
+        networks.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(networks)
+    }
+
+    /// Makes the network that `spec` describes, or returns the one that exists by that name if it
+    /// agrees with `spec`.
+    pub async fn create_network(
+        &self,
+        name: &NetworkName,
+        spec: &NetworkSpec,
+    ) -> Result<Network, NodeError> {
+        for _ in 0..VNI_TRIES {
+            let existing = self.networks().await?;
+            if let Some(network) = existing.iter().find(|network| network.name() == name) {
+                agree(network, spec)?;
+                return Ok(network.clone());
+            }
+            let vni = free_vni(&existing)?;
+            let network = spec.to_network(name, vni)?;
+            if let Some(conflict) = existing.iter().find_map(|other| network.conflict_with(other)) {
+                return Err(conflict.into());
+            }
+            let ops = [
+                Op::create(keys::network(name), typed::encode(&network)?),
+                Op::create(keys::vni(network.vni()), typed::encode(name)?),
+            ];
+            match self.store().transact(&ops).await? {
+                TxnOutcome::Committed => return Ok(network),
+                TxnOutcome::Conflict { .. } => {
+                    self.check_vni(spec, name).await?;
+                }
+            }
+        }
+        Err(NodeError::Contended { network: name.clone() })
+    }
+
+    /// Refuses a VNI that was asked for by number and is another network's.
+    async fn check_vni(&self, spec: &NetworkSpec, name: &NetworkName) -> Result<(), NodeError> {
+        let Some(vni) = spec.vni else { return Ok(()) };
+        let Some(entry) = self.store().get(&keys::vni(vni)).await? else { return Ok(()) };
+        let owner: NetworkName = typed::decode(&entry)?;
+        if &owner == name {
+            return Ok(());
+        }
+        Err(NodeError::VniTaken { vni: vni.get(), owner: owner.to_string() })
+    }
+
+    /// Removes network `name` from the cluster store, with all its blocks and endpoints.
+    ///
+    /// The caller has made sure that nobody uses it; see [`Cluster::owners`].
+    pub async fn remove_network(&self, network: &Network) -> Result<(), NodeError> {
+        let name = network.name();
+        // The definition goes first: from then on nobody can claim a block.
+        let ops = [Op::delete(keys::network(name)), Op::delete(keys::vni(network.vni()))];
+        if let TxnOutcome::Conflict { .. } = self.store().transact(&ops).await? {
+            return Err(NodeError::Contended { network: name.clone() });
+        }
+        for prefix in
+            [keys::blocks_prefix(name), keys::endpoints_prefix(name), keys::requests_prefix(name)]
+        {
+            for entry in self.store().list(&prefix).await?.entries {
+                self.store().transact(&[Op::delete(entry.key)]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes that own blocks of `network`, each with how many.
+    pub async fn owners(
+        &self,
+        network: &NetworkName,
+    ) -> Result<std::collections::BTreeMap<NodeName, usize>, NodeError> {
+        let mut owners = std::collections::BTreeMap::new();
+        for owner in self.blocks(network).await?.into_values() {
+            *owners.entry(owner).or_default() += 1;
+        }
+        Ok(owners)
+    }
+}
+
+/// The lowest VNI that no network has, from where automatic numbering begins.
+fn free_vni(existing: &[Network]) -> Result<Vni, NodeError> {
+    let mut vni = Vni::FIRST_AUTOMATIC;
+    while existing.iter().any(|network| network.vni() == vni) {
+        vni = vni.next().ok_or_else(|| {
+            NodeError::Model(ModelError::Key {
+                key: "vni",
+                value: Vni::MAX.to_string(),
+                reason: "all VNIs are in use".into(),
+            })
+        })?;
+    }
+    Ok(vni)
+}
+
+/// Says that the key must be as it was read.
+pub(crate) fn unchanged(key: String, revision: Revision) -> Op {
+    Op::check(key, Expected::Revision(revision))
+}

@@ -1,0 +1,52 @@
+//! TLS to Consul, with the configured authority only.
+//!
+//! The system's root certificates are left alone on purpose: reading them takes longer than all the
+//! rest of a plugin's work, and a Consul cluster signs its own certificates.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use super::ConsulOptions;
+use crate::StoreError;
+
+/// What makes a TLS connection as `options` say.
+pub(super) fn connector(store: &str, options: &ConsulOptions) -> Result<TlsConnector, StoreError> {
+    let refuse =
+        |option, reason: String| StoreError::Options { store: store.to_owned(), option, reason };
+    let Some(ca_file) = &options.ca_file else {
+        let reason = "an https address needs the authority that signed the server's certificate";
+        return Err(refuse("ca_file", reason.to_owned()));
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca_file).map_err(|reason| refuse("ca_file", reason))? {
+        roots.add(certificate).map_err(|error| refuse("ca_file", error.to_string()))?;
+    }
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refuse("ca_file", error.to_string()))?
+        .with_root_certificates(roots);
+    let config = match (&options.cert_file, &options.key_file) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(cert), Some(key)) => {
+            let chain = certificates(cert).map_err(|reason| refuse("cert_file", reason))?;
+            let key = PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| refuse("key_file", format!("{}: {error}", key.display())))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| refuse("cert_file", error.to_string()))?
+        }
+        _ => return Err(refuse("cert_file", "it goes with key_file, and one is missing".into())),
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = |error| format!("{}: {error}", path.display());
+    CertificateDer::pem_file_iter(path).map_err(read)?.collect::<Result<Vec<_>, _>>().map_err(read)
+}

@@ -1,0 +1,20 @@
+//! Records in and out of values.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Entry, StoreError};
+
+/// The record that `entry` holds. A failure names the key.
+pub fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {
+    serde_json::from_slice(&entry.value)
+        .map_err(|error| StoreError::BadValue { key: entry.key.clone(), reason: error.to_string() })
+}
+
+/// The value that stands for `record`.
+pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(record).map_err(|error| StoreError::BadValue {
+        key: "a new record".into(),
+        reason: error.to_string(),
+    })
+}
