@@ -1,0 +1,184 @@
+//! From a process's input to its output.
+
+use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::env::{Environment, Verb};
+use crate::error::{CniError, code};
+use crate::request::Request;
+use crate::result::CniResult;
+use crate::version::Version;
+
+/// A CNI plugin.
+pub trait Plugin {
+    /// What the plugin is called.
+    fn name(&self) -> &'static str;
+
+    /// ADD.
+    fn add(&self, request: &Request) -> Result<CniResult, CniError>;
+
+    /// DEL.
+    fn del(&self, request: &Request) -> Result<(), CniError>;
+
+    /// CHECK; only versions that have it come here.
+    fn check(&self, request: &Request) -> Result<(), CniError>;
+
+    /// GC; only versions that have it come here.
+    fn gc(&self, request: &Request) -> Result<(), CniError>;
+
+    /// STATUS; only versions that have it come here.
+    fn status(&self, request: &Request) -> Result<(), CniError>;
+}
+
+/// What a plugin's process says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Output {
+    /// One JSON document, or nothing.
+    pub stdout: String,
+    /// For people.
+    pub stderr: String,
+    /// Whether it succeeded.
+    pub success: bool,
+}
+
+/// Runs `plugin` as this process: reads environment and standard input, writes the one document
+/// that belongs on standard output, and says how to exit.
+pub fn run(plugin: &dyn Plugin) -> ExitCode {
+    let output = handle(plugin, Environment::read(|name| std::env::var_os(name)), || {
+        let mut stdin = vec![];
+        std::io::stdin().lock().read_to_end(&mut stdin).map(|_| stdin)
+    });
+    if !output.stderr.is_empty() {
+        eprint!("{}", output.stderr);
+    }
+    // With nobody left to read it, the answer is of no use to anybody.
+    let _ = std::io::stdout().write_all(output.stdout.as_bytes());
+    if output.success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Answers a call.
+pub fn handle(
+    plugin: &dyn Plugin,
+    environment: Result<Option<Environment>, CniError>,
+    read_stdin: impl FnOnce() -> std::io::Result<Vec<u8>>,
+) -> Output {
+    let environment = match environment {
+        Ok(None) => return about(plugin),
+        Ok(Some(environment)) => environment,
+        Err(error) => {
+            let stdin = read_stdin().unwrap_or_default();
+            return failure(&error, &spoken_version(&stdin));
+        }
+    };
+    if environment.verb() == Verb::Version {
+        return version(&read_stdin().unwrap_or_default());
+    }
+    let stdin = match read_stdin() {
+        Ok(stdin) => stdin,
+        Err(error) => {
+            let msg = format!("read the network configuration from standard input: {error}");
+            return failure(&CniError::new(code::IO_FAILURE, msg), Version::NEWEST.as_str());
+        }
+    };
+    let spoken = spoken_version(&stdin);
+    let outcome = Request::new(environment, stdin).and_then(|request| {
+        let panicked = |_| Err(bug(plugin));
+        catch_unwind(AssertUnwindSafe(|| perform(plugin, &request))).unwrap_or_else(panicked)
+    });
+    match outcome {
+        Ok(document) => Output {
+            stdout: document.map(|document| format!("{document}\n")).unwrap_or_default(),
+            stderr: String::new(),
+            success: true,
+        },
+        Err(error) => failure(&error, &spoken),
+    }
+}
+
+/// Runs the verb. What it returns, if anything, goes to standard output.
+fn perform(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, CniError> {
+    let since = |version: Version| {
+        if request.version() >= version {
+            return Ok(());
+        }
+        Err(CniError::new(
+            code::INCOMPATIBLE_VERSION,
+            format!(
+                "config version {} does not allow {}, which came with {version}",
+                request.version(),
+                request.verb()
+            ),
+        ))
+    };
+    match request.verb() {
+        Verb::Add => {
+            let result = plugin.add(request)?;
+            let document = result.render(request.version()).map_err(|error| {
+                CniError::new(code::INCOMPATIBLE_VERSION, format!("print the result: {error}"))
+            })?;
+            return Ok(Some(document));
+        }
+        Verb::Del => plugin.del(request)?,
+        Verb::Check => {
+            since(Version::V0_4_0)?;
+            plugin.check(request)?;
+        }
+        Verb::Gc => {
+            since(Version::V1_1_0)?;
+            plugin.gc(request)?;
+        }
+        Verb::Status => {
+            since(Version::V1_1_0)?;
+            plugin.status(request)?;
+        }
+        Verb::Version => {}
+    }
+    Ok(None)
+}
+
+fn bug(plugin: &dyn Plugin) -> CniError {
+    let msg = format!(
+        "{} met a bug of its own; its place is on standard error, please report it",
+        plugin.name()
+    );
+    CniError::new(code::BUG, msg)
+}
+
+fn failure(error: &CniError, version: &str) -> Output {
+    let stdout = format!("{}\n", error.to_json(version));
+    Output { stdout, stderr: String::new(), success: false }
+}
+
+/// For somebody who runs the plugin by hand.
+fn about(plugin: &dyn Plugin) -> Output {
+    let versions = Version::supported().join(", ");
+    let stderr = format!(
+        "CNI plugin {} v{}\nCNI protocol versions supported: {versions}\n",
+        plugin.name(),
+        env!("CARGO_PKG_VERSION")
+    );
+    Output { stdout: String::new(), stderr, success: true }
+}
+
+fn version(stdin: &[u8]) -> Output {
+    let document = json!({
+        "cniVersion": spoken_version(stdin),
+        "supportedVersions": Version::supported(),
+    });
+    Output { stdout: format!("{document}\n"), stderr: String::new(), success: true }
+}
+
+/// The version to answer in, as far as the input says.
+fn spoken_version(stdin: &[u8]) -> String {
+    let config: Value = serde_json::from_slice(stdin).unwrap_or_default();
+    match config.get("cniVersion").and_then(Value::as_str) {
+        Some(text) if !text.is_empty() => text.to_owned(),
+        _ => Version::NEWEST.as_str().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
