@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! `weftd`: the node agent. Runs in the foreground, logs to standard error, stops on SIGTERM.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use log::{error, info};
+use tokio::signal::unix::{SignalKind, signal};
+use weft_node::{Cluster, NodeConfig};
+
+/// The node agent of weft: keeps this node's tunnels to its peers current.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The node's configuration file [default: $WEFT_CONFIG, or /etc/weft/weft.toml]
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let level = env_logger::Env::new().filter_or("WEFT_LOG", "info");
+    env_logger::Builder::from_env(level).init();
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let config = NodeConfig::load(arguments.config.as_deref(), variable)?;
+    let cluster = Cluster::connect(&config, variable)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(async {
+        // The session is left to expire: a restart takes its record over at once, and a node whose
+        // agent is being replaced need not look dead meanwhile.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            ended = weftd::run(config, cluster) => return ended,
+            _ = terminate.recv() => info!("stopped by SIGTERM; the data plane stays as it is"),
+            _ = interrupt.recv() => info!("stopped by SIGINT; the data plane stays as it is"),
+        }
+        Ok(())
+    })
+}

@@ -1,2 +1,8 @@
-//! Placeholder.
-fn main() {}
+//! `weft`: what the container runtime execs.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("WEFT_LOG", "warn")).init();
+    weft_cni::run(&weft::Weft)
+}

@@ -1,2 +1,55 @@
-//! Placeholder.
-fn main() {}
+//! `weftctl`: networks, nodes and blocks from the command line.
+
+mod arguments;
+mod block;
+mod network;
+mod node;
+mod output;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use weft_node::{Cluster, NodeConfig};
+
+use arguments::{Arguments, Command};
+
+/// What every command works with.
+struct Session {
+    config: NodeConfig,
+    cluster: Cluster,
+    output: output::Format,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("WEFT_LOG", "warn")).init();
+    match run(arguments) {
+        Ok(text) => {
+            output::print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("weftctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let config = NodeConfig::load(arguments.config.as_deref(), variable)?;
+    let cluster = Cluster::connect(&config, variable)?;
+    let session = Session { config, cluster, output: arguments.output };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Network(command) => network::run(&session, command).await,
+            Command::Node(command) => node::run(&session, command).await,
+            Command::Block(command) => block::run(&session, command).await,
+        }
+    })
+}

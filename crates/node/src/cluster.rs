@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weft_model::block::BlockRecord;
-use weft_model::{Block, NetworkName, NodeName, NodeRecord};
+use weft_model::{Block, Endpoint, NetworkName, NodeName, NodeRecord};
 use weft_store::{Expected, Revision, Store, keys, typed};
 
 use crate::config::{NodeConfig, StoreConfig};
@@ -50,6 +50,11 @@ impl Cluster {
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Whether the store serves this one node only.
+    pub fn is_single_node(&self) -> bool {
+        self.store.is_single_node()
     }
 
     /// This node's name.
@@ -133,6 +138,20 @@ impl Cluster {
             blocks.insert(block, record.node);
         }
         Ok(blocks)
+    }
+
+    /// The endpoints of `network`, by address.
+    pub async fn endpoints(
+        &self,
+        network: &NetworkName,
+    ) -> Result<BTreeMap<IpAddr, Endpoint>, NodeError> {
+        let listing = self.store.list(&keys::endpoints_prefix(network)).await?;
+        let mut endpoints = BTreeMap::new();
+        for entry in &listing.entries {
+            let Some(address) = keys::endpoint_of(&entry.key) else { continue };
+            endpoints.insert(address, typed::decode(entry)?);
+        }
+        Ok(endpoints)
     }
 }
 

@@ -7,9 +7,11 @@
 //! - [`identity`]: which machine this is.
 //! - [`cluster`]: the connected store, and this node's record in it.
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
+//! - [`agent`]: whether the node's agent runs.
 //! - [`addresses`]: an address for a holder: from the ledger, and when that is full, after a claim.
 
 pub mod addresses;
+pub mod agent;
 pub mod cluster;
 pub mod config;
 mod error;

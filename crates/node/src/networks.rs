@@ -57,14 +57,18 @@ pub fn cache(data_dir: &Path, network: &Network) -> Result<(), NodeError> {
 
 /// Puts `content` at `path` in one atomic step, making the directories above it.
 pub fn replace_file(path: &Path, content: &[u8]) -> Result<(), NodeError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let dir = path.parent().unwrap_or(path);
-    let make = |dir: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    make(dir).map_err(NodeError::io("create", dir))?;
+    create_private_dir(path.parent().unwrap_or(path))?;
     let mut draft = PathBuf::from(path);
     draft.set_extension(format!("{}.tmp", std::process::id()));
     std::fs::write(&draft, content).map_err(NodeError::io("write", &draft))?;
     std::fs::rename(&draft, path).map_err(NodeError::io("create", path))
+}
+
+/// Makes `dir` and its parents, for root's eyes only.
+pub fn create_private_dir(dir: &Path) -> Result<(), NodeError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let make = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    make.map_err(NodeError::io("create", dir))
 }
 
 /// The network `name` as `spec` asks for it: from the cache, or else from the cluster store, made

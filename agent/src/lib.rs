@@ -1,0 +1,97 @@
+//! The node agent: keeps what this node knows of the others current.
+//!
+//! Plugins need no agent to start a container. What they cannot do is to learn, between two
+//! containers, that another node has claimed a block or left. That is the agent's whole work, and it
+//! does it level-triggered: each task waits until something *may* have changed, then compares all
+//! that should be with all that is, and applies the difference. A change that was missed, made
+//! twice or made by somebody else heals by itself.
+//!
+//! - [`presence`]: this node's record in the cluster store, held by a session.
+//! - [`watch`]: prefixes of the store, as values that can be waited for.
+//! - [`local`]: which networks this host has.
+//! - [`segment`]: one task for each of them.
+//!
+//! Everything runs on one thread; the kernel and the store do the work. Nothing is torn down at the
+//! end: an agent that stops, dies or is replaced leaves the data plane as it is, and the next one
+//! adopts it.
+
+pub mod local;
+pub mod lock;
+pub mod presence;
+pub mod segment;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use log::info;
+use tokio::task::JoinHandle;
+use weft_datapath::netlink::Netlink;
+use weft_datapath::underlay;
+use weft_host::Host;
+use weft_model::NetworkName;
+use weft_node::{Cluster, NodeConfig};
+use weft_store::keys;
+
+/// Runs the agent until it fails for good. Dropping the future stops it.
+pub async fn run(config: NodeConfig, cluster: Cluster) -> anyhow::Result<()> {
+    let _only_one = lock::take(&config.data_dir)?;
+    let netlink = Netlink::open().context("open a netlink socket")?;
+    let underlay = underlay::find(&netlink, &weft_host::setup::selector(&config.underlay)).await;
+    let vteps = match underlay {
+        Ok(underlay) => vec![underlay.vtep],
+        Err(error) if cluster.is_single_node() => {
+            info!("no underlay ({error}); a single node needs none");
+            vec![]
+        }
+        Err(error) => return Err(error).context("find the underlay"),
+    };
+    info!(
+        "node {}, vtep {}, {}",
+        config.node,
+        vteps.first().map_or_else(|| "none".to_owned(), ToString::to_string),
+        cluster.store().describe()
+    );
+
+    let store = cluster.store().clone();
+    let presence = tokio::spawn(presence::keep(cluster.clone(), vteps));
+    let host = Arc::new(Host::new(config, cluster, netlink));
+    let nodes = watch::prefix(store.clone(), keys::nodes_prefix().to_owned());
+    let networks = watch::prefix(store, keys::networks_prefix().to_owned());
+    tokio::select! {
+        ended = presence => ended.context("the task that keeps this node's record")?,
+        ended = supervise(host, nodes, networks) => ended,
+    }
+}
+
+/// Keeps one task running for each network that this host has.
+async fn supervise(
+    host: Arc<Host>,
+    nodes: watch::Watched,
+    networks: watch::Watched,
+) -> anyhow::Result<()> {
+    let mut local = local::Networks::watch(&host.config().data_dir)?;
+    let mut tasks: BTreeMap<NetworkName, JoinHandle<()>> = BTreeMap::new();
+    loop {
+        let here = local.list();
+        for name in &here {
+            let running = tasks.get(name).is_some_and(|task| !task.is_finished());
+            if !running {
+                info!("network {name}: looking after it");
+                let watches = segment::Watches::of(&host, name, nodes.clone(), networks.clone());
+                let task = segment::look_after(host.clone(), name.clone(), watches);
+                tasks.insert(name.clone(), tokio::spawn(task));
+            }
+        }
+        tasks.retain(|name, task| {
+            let keep = here.contains(name);
+            if !keep {
+                info!("network {name}: gone from this host");
+                task.abort();
+            }
+            keep
+        });
+        local.changed().await;
+    }
+}

@@ -1,0 +1,34 @@
+//! STATUS: an ADD would work, and its container would be reachable.
+
+use weft_cni::{CniError, Request, code};
+use weft_host::setup::selector;
+
+use crate::attachment::{conf, host, network_name};
+use crate::ipam::Ipam;
+
+/// Looks at what ADD needs.
+pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
+    network_name(request)?;
+    conf(request)?;
+    if let Some(ipam) = Ipam::of(request)? {
+        ipam.call(request)?;
+    }
+    let host = host()?;
+    if host.cluster().is_single_node() {
+        return Ok(());
+    }
+    let node = &host.config().node;
+    let selector = selector(&host.config().underlay);
+    if let Err(error) = weft_datapath::underlay::find(host.netlink(), &selector).await {
+        return Err(CniError::new(code::NOT_AVAILABLE, error.to_string()));
+    }
+    if weft_node::agent::is_running(&host.config().data_dir) {
+        return Ok(());
+    }
+    Err(CniError::new(
+        code::LIMITED_CONNECTIVITY,
+        format!(
+            "weftd does not run on node {node}: what other nodes change is not noticed here; start it"
+        ),
+    ))
+}

@@ -1,0 +1,170 @@
+//! Firewall rules: masquerade for what leaves a network, and none of it into another.
+//!
+//! One table, `inet weft`, filled once for each network and never for a container. Each network has
+//! two chains, reached by a verdict map from the name of its bridge, so that a packet meets the rules
+//! of one network however many there are:
+//!
+//! ```text
+//! table inet weft {
+//!   set bridges            { type ifname; elements = { wb10000, ... } }
+//!   map masquerade         { type ifname : verdict; elements = { wb10000 : goto masquerade-wb10000, ... } }
+//!   map isolate            { type ifname : verdict; elements = { wb10000 : goto isolate-wb10000, ... } }
+//!   chain postrouting      { type nat hook postrouting priority srcnat; iifname vmap @masquerade }
+//!   chain forward          { type filter hook forward priority filter; iifname vmap @isolate }
+//!   chain masquerade-wb10000 { ip saddr 10.9.0.0/16 ip daddr != 10.9.0.0/16 ip daddr != 224.0.0.0/4
+//!                              oifname != "wb10000" masquerade fully-random }
+//!   chain isolate-wb10000    { oifname != "wb10000" oifname @bridges drop }
+//! }
+//! ```
+//!
+//! Everything is one transaction, and the same one each time: what is there is emptied and filled
+//! again, so it may be run at any moment, by several processes at once.
+
+use nftables::helper::{DEFAULT_ARGS, DEFAULT_NFT, NftablesError, apply_ruleset_raw};
+use serde_json::{Value, json};
+use weft_model::network::{Masquerade, Mode};
+use weft_model::{Network, Subnet, device};
+
+use crate::DatapathError;
+
+const FAMILY: &str = "inet";
+const TABLE: &str = "weft";
+
+/// Priorities of the kernel's own names: `srcnat` and `filter` (`linux/netfilter_ipv4.h`).
+const PRIORITY_SRCNAT: i32 = 100;
+const PRIORITY_FILTER: i32 = 0;
+
+/// Makes sure that the rules of `network` are set. Runs `nft`.
+pub fn ensure(network: &Network) -> Result<(), DatapathError> {
+    apply(network, &transaction(network))
+}
+
+/// Makes sure that there are no rules of `network`. Runs `nft`.
+pub fn remove(network: &Network) -> Result<(), DatapathError> {
+    let bridge = device::bridge(network.vni());
+    // What does not exist cannot be deleted, so all of it is made first.
+    let mut commands = transaction(network);
+    for map in ["masquerade", "isolate"] {
+        let chain = format!("{map}-{bridge}");
+        let element = json!([[bridge, {"goto": {"target": chain}}]]);
+        commands.push(json!({"delete": {"element": named(map, json!({"elem": element}))}}));
+        commands.push(json!({"delete": {"chain": named(&chain, json!({}))}}));
+    }
+    let element = json!({"elem": [bridge]});
+    commands.push(json!({"delete": {"element": named("bridges", element)}}));
+    apply(network, &commands)
+}
+
+fn apply(network: &Network, commands: &[Value]) -> Result<(), DatapathError> {
+    let payload = json!({"nftables": commands}).to_string();
+    apply_ruleset_raw(&payload, DEFAULT_NFT, DEFAULT_ARGS).map(drop).map_err(|error| {
+        let problem = match error {
+            NftablesError::NftFailed { stderr, .. } => stderr.trim().to_owned(),
+            NftablesError::NftExecution { inner, .. } => {
+                format!("run nft: {inner}; install the package nftables")
+            }
+            other => other.to_string(),
+        };
+        DatapathError::Firewall { network: network.name().to_string(), problem }
+    })
+}
+
+fn transaction(network: &Network) -> Vec<Value> {
+    let bridge = device::bridge(network.vni());
+    let verdicts = json!({"type": "ifname", "map": "verdict"});
+    let mut commands = vec![
+        json!({"add": {"table": {"family": FAMILY, "name": TABLE}}}),
+        json!({"add": {"set": named("bridges", json!({"type": "ifname"}))}}),
+        json!({"add": {"map": named("masquerade", verdicts.clone())}}),
+        json!({"add": {"map": named("isolate", verdicts)}}),
+        base_chain("postrouting", "nat", PRIORITY_SRCNAT),
+        base_chain("forward", "filter", PRIORITY_FILTER),
+        flush("postrouting"),
+        flush("forward"),
+        rule("postrouting", &json!([lookup("masquerade")])),
+        rule("forward", &json!([lookup("isolate")])),
+        json!({"add": {"element": named("bridges", json!({"elem": [bridge]}))}}),
+    ];
+    for (map, rules) in
+        [("masquerade", masquerade_rules(network, &bridge)), ("isolate", isolate_rules(&bridge))]
+    {
+        let chain = format!("{map}-{bridge}");
+        commands.push(json!({"add": {"chain": named(&chain, json!({}))}}));
+        commands.push(flush(&chain));
+        commands.extend(rules.iter().map(|expression| rule(&chain, expression)));
+        let element = json!([[bridge, {"goto": {"target": chain}}]]);
+        commands.push(json!({"add": {"element": named(map, json!({"elem": element}))}}));
+    }
+    commands
+}
+
+/// One rule for each subnet: what a container sends to somewhere else takes the node's address.
+fn masquerade_rules(network: &Network, bridge: &str) -> Vec<Value> {
+    let record = network.record();
+    if record.masquerade == Masquerade::Off || record.mode == Mode::Internal {
+        return vec![];
+    }
+    let rule = |subnet: Subnet| {
+        let (protocol, multicast) =
+            if subnet.is_ipv4() { ("ip", ("224.0.0.0", 4)) } else { ("ip6", ("ff00::", 8)) };
+        let inside = prefix(&subnet.network().to_string(), subnet.prefix_len());
+        json!([
+            compare("==", &field(protocol, "saddr"), &inside),
+            compare("!=", &field(protocol, "daddr"), &inside),
+            compare("!=", &field(protocol, "daddr"), &prefix(multicast.0, multicast.1)),
+            compare("!=", &meta("oifname"), &json!(bridge)),
+            // Ports in sequence collide when two packets of one socket race (kernel's nf_nat).
+            {"masquerade": {"flags": "fully-random"}},
+        ])
+    };
+    network.subnets().map(rule).collect()
+}
+
+fn isolate_rules(bridge: &str) -> Vec<Value> {
+    vec![json!([
+        compare("!=", &meta("oifname"), &json!(bridge)),
+        compare("==", &meta("oifname"), &json!("@bridges")),
+        {"drop": null},
+    ])]
+}
+
+/// An object of the table, by name.
+fn named(name: &str, mut more: Value) -> Value {
+    more["family"] = FAMILY.into();
+    more["table"] = TABLE.into();
+    more["name"] = name.into();
+    more
+}
+
+fn base_chain(name: &str, kind: &str, priority: i32) -> Value {
+    let hook = json!({"type": kind, "hook": name, "prio": priority, "policy": "accept"});
+    json!({"add": {"chain": named(name, hook)}})
+}
+
+fn flush(chain: &str) -> Value {
+    json!({"flush": {"chain": named(chain, json!({}))}})
+}
+
+fn rule(chain: &str, expression: &Value) -> Value {
+    json!({"add": {"rule": {"family": FAMILY, "table": TABLE, "chain": chain, "expr": expression}}})
+}
+
+fn lookup(map: &str) -> Value {
+    json!({"vmap": {"key": meta("iifname"), "data": format!("@{map}")}})
+}
+
+fn meta(key: &str) -> Value {
+    json!({"meta": {"key": key}})
+}
+
+fn field(protocol: &str, field: &str) -> Value {
+    json!({"payload": {"protocol": protocol, "field": field}})
+}
+
+fn prefix(address: &str, length: u8) -> Value {
+    json!({"prefix": {"addr": address, "len": length}})
+}
+
+fn compare(operator: &str, left: &Value, right: &Value) -> Value {
+    json!({"match": {"op": operator, "left": left, "right": right}})
+}

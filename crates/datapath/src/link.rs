@@ -1,0 +1,304 @@
+//! Links: as the kernel shows them, and the messages that make and change them.
+
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use weft_model::MacAddr;
+
+use crate::DatapathError;
+use crate::netlink::Netlink;
+
+/// A link as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is set up by the administrator.
+    pub up: bool,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its MAC, if it has one.
+    pub mac: Option<MacAddr>,
+    /// What kind of virtual device it is: `bridge`, `vxlan`, `veth`, ...
+    pub kind: Option<String>,
+    /// The index of the bridge that it is a port of.
+    pub bridge: Option<u32>,
+    /// Its alias.
+    pub alias: String,
+    /// What it is as a VXLAN device.
+    pub vxlan: Option<Vxlan>,
+    /// What it is as a port of a bridge.
+    pub port: PortFlags,
+}
+
+/// The settings of a VXLAN device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vxlan {
+    /// Its VNI.
+    pub vni: u32,
+    /// The UDP port.
+    pub port: u16,
+    /// The VTEP.
+    pub local: Option<IpAddr>,
+    /// Whether it learns.
+    pub learning: bool,
+}
+
+/// The settings of a bridge's port that weft uses.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PortFlags {
+    /// Whether source addresses are learned.
+    pub learning: bool,
+    /// Whether frames to unknown addresses leave by it.
+    pub unicast_flood: bool,
+    /// Whether multicast leaves by it.
+    pub multicast_flood: bool,
+    /// Whether broadcast leaves by it.
+    pub broadcast_flood: bool,
+    /// Whether ARP and neighbour solicitations are answered instead of leaving by it.
+    pub neigh_suppress: bool,
+    /// Whether frames may leave by the port that they came in by.
+    pub hairpin: bool,
+    /// Whether only frames from known addresses come in.
+    pub locked: bool,
+}
+
+impl PortFlags {
+    pub(crate) fn attributes(self) -> LinkInfo {
+        let Self { learning, unicast_flood, multicast_flood, broadcast_flood, .. } = self;
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![
+            InfoBridgePort::Learning(learning),
+            InfoBridgePort::UnicastFlood(unicast_flood),
+            InfoBridgePort::MulticastFlood(multicast_flood),
+            InfoBridgePort::BroadcastFlood(broadcast_flood),
+            InfoBridgePort::NeighSupress(self.neigh_suppress),
+            InfoBridgePort::HairpinMode(self.hairpin),
+            InfoBridgePort::Locked(self.locked),
+        ]))
+    }
+}
+
+impl Link {
+    fn of(message: &LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            up: message.header.flags.contains(LinkFlags::Up),
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(bytes) => {
+                    link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr::from_bytes);
+                }
+                LinkAttribute::Controller(index) if *index != 0 => link.bridge = Some(*index),
+                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
+                LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn read_infos(&mut self, infos: &[LinkInfo]) {
+        for info in infos {
+            match info {
+                LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
+                LinkInfo::Data(InfoData::Vxlan(data)) => self.vxlan = Some(Vxlan::of(data)),
+                LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
+                    self.port = PortFlags::of(data);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether it is a device of this kind.
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.as_deref() == Some(kind)
+    }
+}
+
+impl Vxlan {
+    fn of(data: &[InfoVxlan]) -> Self {
+        let mut vxlan = Self::default();
+        for info in data {
+            match info {
+                InfoVxlan::Id(vni) => vxlan.vni = *vni,
+                InfoVxlan::Port(port) => vxlan.port = *port,
+                InfoVxlan::Local(local) => vxlan.local = Some((*local).into()),
+                InfoVxlan::Local6(local) => vxlan.local = Some((*local).into()),
+                InfoVxlan::Learning(learning) => vxlan.learning = *learning,
+                _ => {}
+            }
+        }
+        vxlan
+    }
+}
+
+impl PortFlags {
+    fn of(data: &[InfoBridgePort]) -> Self {
+        let mut flags = Self::default();
+        for info in data {
+            match info {
+                InfoBridgePort::Learning(on) => flags.learning = *on,
+                InfoBridgePort::UnicastFlood(on) => flags.unicast_flood = *on,
+                InfoBridgePort::MulticastFlood(on) => flags.multicast_flood = *on,
+                InfoBridgePort::BroadcastFlood(on) => flags.broadcast_flood = *on,
+                InfoBridgePort::NeighSupress(on) => flags.neigh_suppress = *on,
+                InfoBridgePort::HairpinMode(on) => flags.hairpin = *on,
+                InfoBridgePort::Locked(on) => flags.locked = *on,
+                _ => {}
+            }
+        }
+        flags
+    }
+}
+
+/// The message that a link is asked about or changed by.
+#[derive(Debug, Default)]
+pub(crate) struct LinkRequest(pub(crate) LinkMessage);
+
+impl LinkRequest {
+    pub(crate) fn named(name: &str) -> Self {
+        Self::default().with(LinkAttribute::IfName(name.to_owned()))
+    }
+
+    pub(crate) fn indexed(index: u32) -> Self {
+        let mut request = Self::default();
+        request.0.header.index = index;
+        request
+    }
+
+    pub(crate) fn with(mut self, attribute: LinkAttribute) -> Self {
+        self.0.attributes.push(attribute);
+        self
+    }
+
+    pub(crate) fn up(mut self) -> Self {
+        self.0.header.flags = LinkFlags::Up;
+        self.0.header.change_mask = LinkFlags::Up;
+        self
+    }
+
+    pub(crate) fn mac(self, mac: MacAddr) -> Self {
+        self.with(LinkAttribute::Address(mac.bytes().to_vec()))
+    }
+
+    pub(crate) fn mtu(self, mtu: u32) -> Self {
+        self.with(LinkAttribute::Mtu(mtu))
+    }
+
+    pub(crate) fn alias(self, alias: &str) -> Self {
+        // The kernel keeps 255 bytes (`IFALIASZ`).
+        let end =
+            alias.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|i| *i < 256).last();
+        self.with(LinkAttribute::IfAlias(alias[..end.unwrap_or(0)].to_owned()))
+    }
+
+    pub(crate) fn netns(self, fd: RawFd) -> Self {
+        self.with(LinkAttribute::NetNsFd(fd))
+    }
+
+    pub(crate) fn bridge(self, index: u32) -> Self {
+        self.with(LinkAttribute::Controller(index))
+    }
+
+    pub(crate) fn kind(self, kind: InfoKind, data: Option<InfoData>) -> Self {
+        let mut infos = vec![LinkInfo::Kind(kind)];
+        infos.extend(data.map(LinkInfo::Data));
+        self.with(LinkAttribute::LinkInfo(infos))
+    }
+
+    pub(crate) fn port(self, flags: PortFlags) -> Self {
+        let infos = vec![LinkInfo::PortKind(InfoPortKind::Bridge), flags.attributes()];
+        self.with(LinkAttribute::LinkInfo(infos))
+    }
+
+    /// No link-local address: neither host nor overlay has a use for one on these devices, and
+    /// making one sends packets.
+    pub(crate) fn no_link_local(self) -> Self {
+        let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        self.with(LinkAttribute::AfSpecUnspec(vec![inet6]))
+    }
+}
+
+impl Netlink {
+    /// Makes a link that must not exist.
+    pub(crate) async fn create_link(
+        &self,
+        request: LinkRequest,
+        what: impl Fn() -> String,
+    ) -> Result<(), DatapathError> {
+        let message = RouteNetlinkMessage::NewLink(request.0);
+        self.request(message, NLM_F_CREATE | NLM_F_EXCL, what).await
+    }
+
+    /// Changes a link that exists.
+    pub(crate) async fn change_link(
+        &self,
+        request: LinkRequest,
+        what: impl Fn() -> String,
+    ) -> Result<(), DatapathError> {
+        // RTM_NEWLINK without NLM_F_CREATE; unlike RTM_SETLINK it takes the settings of a port.
+        self.request(RouteNetlinkMessage::NewLink(request.0), 0, what).await
+    }
+
+    /// Deletes the link called `name`; says whether it was there.
+    pub async fn delete_link(&self, name: &str) -> Result<bool, DatapathError> {
+        let message = RouteNetlinkMessage::DelLink(LinkRequest::named(name).0);
+        match self.request(message, 0, || format!("delete {name}")).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The link called `name`, if there is one.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, DatapathError> {
+        self.show(LinkRequest::named(name), || format!("look at {name}")).await
+    }
+
+    /// The link with `index`, if there is one.
+    pub async fn link_with_index(&self, index: u32) -> Result<Option<Link>, DatapathError> {
+        self.show(LinkRequest::indexed(index), || format!("look at the link with index {index}"))
+            .await
+    }
+
+    /// All links of the namespace.
+    pub async fn links(&self) -> Result<Vec<Link>, DatapathError> {
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answer = self.dump(message, || "list links".into()).await?;
+        Ok(answer.iter().filter_map(link_of).collect())
+    }
+
+    async fn show(
+        &self,
+        request: LinkRequest,
+        what: impl Fn() -> String,
+    ) -> Result<Option<Link>, DatapathError> {
+        let request = request.with(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        match self.get(RouteNetlinkMessage::GetLink(request.0), what).await {
+            Ok(answer) => Ok(answer.iter().find_map(link_of)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+pub(crate) fn link_of(message: &RouteNetlinkMessage) -> Option<Link> {
+    match message {
+        RouteNetlinkMessage::NewLink(message) => Some(Link::of(message)),
+        _ => None,
+    }
+}

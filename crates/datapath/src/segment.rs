@@ -1,0 +1,263 @@
+//! The bridge and the VXLAN device of a network on a host.
+//!
+//! Everything is made if it is missing, adopted if it is there and right, and corrected or replaced
+//! if it is not. Each step can be repeated, by this process or by several at once: it creates first
+//! and compares when the kernel says that the thing exists.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use log::{info, warn};
+use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVxlan};
+use weft_model::{MacAddr, NetworkName, Vni, device};
+
+use crate::address::{Existing, PrefixRoute, Route};
+use crate::link::{Link, LinkRequest, PortFlags, Vxlan};
+use crate::netlink::Netlink;
+use crate::{DatapathError, sysctl};
+
+/// The outer TTL. The kernel's default would be the inner packet's in some versions.
+const TTL: u8 = 64;
+
+/// How a network is to be on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentSpec {
+    /// The network's name, for people who look at the devices.
+    pub network: NetworkName,
+    /// Its VNI, which names the devices.
+    pub vni: Vni,
+    /// The bridge's MAC.
+    pub bridge_mac: MacAddr,
+    /// The MTU of both devices, in bytes.
+    pub mtu: u32,
+    /// The tunnel, if there is an underlay.
+    pub tunnel: Option<Tunnel>,
+    /// The host's own addresses in the network.
+    pub node_addresses: Vec<IpNetwork>,
+    /// The addresses that containers send to on their way out.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// The tunnel of a network on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The address to send and receive VXLAN on.
+    pub vtep: IpAddr,
+    /// The UDP port to send and receive it on.
+    pub port: u16,
+    /// The index of the underlay interface.
+    pub underlay: u32,
+    /// The VXLAN device's MAC. No packet carries it.
+    pub mac: MacAddr,
+}
+
+/// The devices of a network on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// The bridge's index.
+    pub bridge: u32,
+    /// The VXLAN device's.
+    pub vxlan: Option<u32>,
+}
+
+/// Makes sure that the network is on this host as `spec` says.
+pub async fn ensure(netlink: &Netlink, spec: &SegmentSpec) -> Result<Segment, DatapathError> {
+    let bridge = ensure_bridge(netlink, spec).await?;
+    let vxlan = match &spec.tunnel {
+        None => None,
+        Some(tunnel) => Some(ensure_vxlan(netlink, spec, tunnel, bridge).await?),
+    };
+    ensure_addresses(netlink, spec, bridge).await?;
+    for address in &spec.gateways {
+        sysctl::allow_forwarding(*address)?;
+    }
+    Ok(Segment { bridge, vxlan })
+}
+
+/// Removes the devices of the network with `vni`, ports and all. They may be gone already.
+pub async fn remove(netlink: &Netlink, vni: Vni) -> Result<(), DatapathError> {
+    netlink.delete_link(&device::vxlan(vni)).await?;
+    netlink.delete_link(&device::bridge(vni)).await?;
+    Ok(())
+}
+
+/// Whether both devices are there, up, and joined.
+pub async fn is_intact(netlink: &Netlink, segment: &Segment) -> Result<bool, DatapathError> {
+    let bridge = netlink.link_with_index(segment.bridge).await?;
+    if !bridge.is_some_and(|bridge| bridge.is("bridge") && bridge.up) {
+        return Ok(false);
+    }
+    let Some(vxlan) = segment.vxlan else { return Ok(true) };
+    let vxlan = netlink.link_with_index(vxlan).await?;
+    Ok(vxlan
+        .is_some_and(|vxlan| vxlan.is("vxlan") && vxlan.up && vxlan.bridge == Some(segment.bridge)))
+}
+
+async fn ensure_bridge(netlink: &Netlink, spec: &SegmentSpec) -> Result<u32, DatapathError> {
+    let name = device::bridge(spec.vni);
+    // The MAC is set with the creation: set later, somebody may have changed it in between, and a
+    // bridge without one of its own takes its lowest port's.
+    let data = InfoData::Bridge(vec![
+        InfoBridge::StpState(BridgeStpState::Disabled),
+        InfoBridge::MulticastSnooping(false),
+    ]);
+    let create = LinkRequest::named(&name).mac(spec.bridge_mac).kind(InfoKind::Bridge, Some(data));
+    match netlink.create_link(create, || format!("create bridge {name}")).await {
+        Ok(()) => info!("network {}: created bridge {name}", spec.network),
+        Err(error) if error.is_exists() => {}
+        Err(error) => return Err(error),
+    }
+    let bridge = existing(netlink, &name).await?;
+    if !bridge.is("bridge") {
+        return Err(not_ours(&name, "bridge"));
+    }
+    let alias = format!("weft:{}", spec.network);
+    let change = LinkRequest::indexed(bridge.index).mtu(spec.mtu).alias(&alias).no_link_local();
+    let change =
+        if bridge.mac == Some(spec.bridge_mac) { change } else { change.mac(spec.bridge_mac) };
+    netlink.change_link(change.up(), || format!("set up bridge {name}")).await?;
+    sysctl::ignore_router_advertisements(&name)?;
+    Ok(bridge.index)
+}
+
+async fn ensure_vxlan(
+    netlink: &Netlink,
+    spec: &SegmentSpec,
+    tunnel: &Tunnel,
+    bridge: u32,
+) -> Result<u32, DatapathError> {
+    let name = device::vxlan(spec.vni);
+    let mut replaced = false;
+    let vxlan = loop {
+        let create = LinkRequest::named(&name)
+            .mac(tunnel.mac)
+            .bridge(bridge)
+            .kind(InfoKind::Vxlan, Some(InfoData::Vxlan(vxlan_data(spec.vni, tunnel))));
+        match netlink.create_link(create, || format!("create VXLAN device {name}")).await {
+            Ok(()) => info!("network {}: created VXLAN device {name}", spec.network),
+            Err(error) if error.is_exists() => {}
+            Err(error) => return Err(error),
+        }
+        let Some(vxlan) = netlink.link(&name).await? else {
+            // The kernel said that "it" exists, and meant the VNI.
+            return Err(vni_taken(netlink, spec, tunnel).await?);
+        };
+        if !vxlan.is("vxlan") {
+            return Err(not_ours(&name, "VXLAN device"));
+        }
+        match difference(vxlan.vxlan.as_ref(), spec.vni, tunnel) {
+            None => break vxlan,
+            Some(reason) if !replaced => {
+                warn!("network {}: replacing VXLAN device {name}: {reason}", spec.network);
+                netlink.delete_link(&name).await?;
+                replaced = true;
+            }
+            Some(reason) => {
+                return Err(DatapathError::Foreign {
+                    what: format!("VXLAN device {name} is not as it was made: {reason}"),
+                    hint: "see who else changes it".into(),
+                });
+            }
+        }
+    };
+    let alias = format!("weft:{}", spec.network);
+    let change = LinkRequest::indexed(vxlan.index).mtu(spec.mtu).alias(&alias).no_link_local();
+    netlink
+        .change_link(change.bridge(bridge).up(), || format!("set up VXLAN device {name}"))
+        .await?;
+    let port = PortFlags { neigh_suppress: true, ..PortFlags::default() };
+    let change = LinkRequest::indexed(vxlan.index).port(port);
+    netlink.change_link(change, || format!("set up {name} as a port of its bridge")).await?;
+    sysctl::ignore_router_advertisements(&name)?;
+    Ok(vxlan.index)
+}
+
+fn vxlan_data(vni: Vni, tunnel: &Tunnel) -> Vec<InfoVxlan> {
+    let local = match tunnel.vtep {
+        IpAddr::V4(address) => InfoVxlan::Local(address),
+        IpAddr::V6(address) => InfoVxlan::Local6(address),
+    };
+    // Without the port the kernel takes 8472, which it used before one was assigned.
+    vec![
+        InfoVxlan::Id(vni.get()),
+        InfoVxlan::Link(tunnel.underlay),
+        local,
+        InfoVxlan::Ttl(TTL),
+        InfoVxlan::Learning(false),
+        InfoVxlan::Port(tunnel.port),
+    ]
+}
+
+/// The first setting in which the device is not as it should be. None of them can be changed.
+fn difference(vxlan: Option<&Vxlan>, vni: Vni, tunnel: &Tunnel) -> Option<String> {
+    let Some(vxlan) = vxlan else { return Some("it does not show its settings".into()) };
+    let differs = |what: &str, is: String, should: String| {
+        (is != should).then(|| format!("its {what} is {is}, not {should}"))
+    };
+    let local = vxlan.local.map_or_else(|| "(none)".to_owned(), |local| local.to_string());
+    differs("VNI", vxlan.vni.to_string(), vni.to_string())
+        .or_else(|| differs("port", vxlan.port.to_string(), tunnel.port.to_string()))
+        .or_else(|| differs("VTEP", local, tunnel.vtep.to_string()))
+        .or_else(|| vxlan.learning.then(|| "it learns addresses".to_owned()))
+}
+
+/// The device that has the VNI and port already.
+async fn vni_taken(
+    netlink: &Netlink,
+    spec: &SegmentSpec,
+    tunnel: &Tunnel,
+) -> Result<DatapathError, DatapathError> {
+    let same = |link: &Link| {
+        link.vxlan.as_ref().is_some_and(|v| v.vni == spec.vni.get() && v.port == tunnel.port)
+    };
+    let holder = netlink.links().await?.into_iter().find(same);
+    let holder = holder.map_or_else(|| "another device".to_owned(), |link| link.name);
+    Ok(DatapathError::Foreign {
+        what: format!(
+            "VXLAN device {holder} of this host already has VNI {} on UDP port {}",
+            spec.vni, tunnel.port
+        ),
+        hint: format!(
+            "remove it, or give network {} another `vni`, or this node another `port`",
+            spec.network
+        ),
+    })
+}
+
+async fn existing(netlink: &Netlink, name: &str) -> Result<Link, DatapathError> {
+    netlink.link(name).await?.ok_or_else(|| DatapathError::NoAnswer {
+        what: format!("look at {name}"),
+        problem: "it was removed right after it had been made".into(),
+    })
+}
+
+fn not_ours(name: &str, kind: &str) -> DatapathError {
+    DatapathError::Foreign {
+        what: format!("interface {name} is not a {kind}"),
+        hint: "remove or rename it: weft needs the name".into(),
+    }
+}
+
+async fn ensure_addresses(
+    netlink: &Netlink,
+    spec: &SegmentSpec,
+    bridge: u32,
+) -> Result<(), DatapathError> {
+    let gateways: Vec<IpNetwork> = spec.gateways.iter().copied().map(IpNetwork::from).collect();
+    for address in netlink.addresses(bridge).await? {
+        if !spec.node_addresses.contains(&address) && !gateways.contains(&address) {
+            netlink.remove_address(bridge, address).await?;
+        }
+    }
+    // The node address comes first: the kernel prefers the first address as a source.
+    for address in &spec.node_addresses {
+        netlink.set_address(bridge, *address, PrefixRoute::None).await?;
+        let subnet = IpNetwork::new(address.network(), address.prefix()).unwrap_or(*address);
+        let route = Route { source: Some(address.ip()), ..Route::new(subnet, None) };
+        netlink.set_route(bridge, &route, Existing::Replace).await?;
+    }
+    for gateway in gateways {
+        netlink.set_address(bridge, gateway, PrefixRoute::None).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! What can go wrong between the cluster and the kernel.
+
+use weft_datapath::DatapathError;
+use weft_model::{NetworkName, mtu};
+use weft_node::NodeError;
+
+/// What can go wrong when a network is made on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The node's files or the cluster store.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The kernel.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The network's packets do not fit into the underlay's.
+    #[error(
+        "network {network} has mtu {wanted}, but underlay interface {underlay} of this node carries \
+         no more than {possible} inside VXLAN; lower the network's mtu or raise the underlay's"
+    )]
+    MtuTooLarge {
+        /// The network.
+        network: NetworkName,
+        /// The MTU in its definition.
+        wanted: u32,
+        /// The underlay interface.
+        underlay: String,
+        /// The largest MTU that fits.
+        possible: u32,
+    },
+    /// The underlay's own packets are too small for any overlay.
+    #[error(
+        "underlay interface {underlay} has mtu {mtu}, which leaves less than {} for the overlay; \
+         raise it, or name another interface as `underlay` in the node's configuration",
+        mtu::MINIMUM
+    )]
+    UnderlayTooSmall {
+        /// The underlay interface.
+        underlay: String,
+        /// Its MTU.
+        mtu: u32,
+    },
+}
+
+impl HostError {
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Node(error) if error.is_transient())
+    }
+
+    /// Whether the configuration, and not the world, is at fault.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Node(error) => error.is_configuration(),
+            Self::MtuTooLarge { .. } => true,
+            _ => false,
+        }
+    }
+}

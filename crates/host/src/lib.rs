@@ -1,0 +1,18 @@
+//! A network on this host: where what the cluster says ([`weft_node`]) becomes what the kernel has
+//! ([`weft_datapath`]).
+//!
+//! Plugin, agent and command line all come here, so that a bridge that the plugin made and one that
+//! the agent repaired are the same bridge.
+//!
+//! - [`setup`]: makes, adopts and removes the network's devices and firewall rules.
+//! - [`state`]: what was made, noted for the plugin's hot path.
+//! - [`peers`]: which remote addresses the kernel must know.
+
+mod error;
+pub mod peers;
+pub mod setup;
+pub mod state;
+
+pub use error::HostError;
+pub use setup::Host;
+pub use state::SegmentState;

@@ -1,0 +1,151 @@
+//! Which remote addresses the kernel must know, as a pure function of what the store holds.
+//!
+//! A block says it all: its owner is a node, the node has a VTEP, and every address in the block has
+//! the MAC that follows from it. Endpoints, the exceptions, are laid over the blocks. Nothing here
+//! depends on which containers run, so starting one changes nothing on any other node.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use weft_model::{Block, Endpoint, MacAddr, Network, NodeName};
+use weft_node::cluster::KnownNode;
+
+/// What the cluster store says about one network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// Its blocks and their owners.
+    pub blocks: BTreeMap<Block, NodeName>,
+    /// All nodes.
+    pub nodes: BTreeMap<NodeName, KnownNode>,
+    /// Its endpoints by address.
+    pub endpoints: BTreeMap<IpAddr, Endpoint>,
+}
+
+/// An address on another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Remote {
+    /// The address.
+    pub address: IpAddr,
+    /// The MAC that answers for it.
+    pub mac: MacAddr,
+    /// Where to send its frames.
+    pub vtep: IpAddr,
+}
+
+impl Roster {
+    /// The addresses of `network` that live on other nodes than `own`, as far as those have a VTEP
+    /// of the family of `local`, this node's own.
+    pub fn remotes(&self, network: &Network, own: &NodeName, local: IpAddr) -> Vec<Remote> {
+        let vteps: BTreeMap<&NodeName, IpAddr> = self
+            .nodes
+            .iter()
+            .filter(|(name, _)| *name != own)
+            .filter_map(|(name, node)| Some((name, node.record.vtep_for(local)?)))
+            .collect();
+        let mut remotes: BTreeMap<IpAddr, Remote> = BTreeMap::new();
+        for (block, owner) in &self.blocks {
+            let Some(vtep) = vteps.get(owner) else { continue };
+            for addresses in network.addresses_of(*block) {
+                for address in addresses.iter() {
+                    let remote = Remote { address, mac: addresses.mac, vtep: *vtep };
+                    remotes.insert(address, remote);
+                }
+            }
+        }
+        for (address, endpoint) in &self.endpoints {
+            match vteps.get(&endpoint.node) {
+                Some(vtep) => {
+                    let remote = Remote { address: *address, mac: endpoint.mac, vtep: *vtep };
+                    remotes.insert(*address, remote);
+                }
+                // It lives here, or nowhere that could be reached: not where its block is.
+                None => {
+                    remotes.remove(address);
+                }
+            }
+        }
+        remotes.into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_model::pool::{FamilyRecord, PoolRecord};
+    use weft_model::{NetworkName, NetworkSpec, NodeRecord, Vni};
+
+    fn network() -> Network {
+        let ipv4 = FamilyRecord::new("10.9.0.0/28".parse().unwrap());
+        let ipv6 = FamilyRecord::new("fd00:9::/64".parse().unwrap());
+        let pool = PoolRecord {
+            ipv4: Some(ipv4),
+            ipv6: Some(ipv6),
+            block_bits: Some(2),
+            ..PoolRecord::default()
+        };
+        NetworkSpec { pools: vec![pool], ..NetworkSpec::default() }
+            .to_network(&NetworkName::new("n").unwrap(), Vni::FIRST_AUTOMATIC)
+            .unwrap()
+    }
+
+    fn name(name: &str) -> NodeName {
+        NodeName::new(name).unwrap()
+    }
+
+    fn node(vteps: &[&str]) -> KnownNode {
+        let vteps = vteps.iter().map(|vtep| vtep.parse().unwrap()).collect();
+        let record =
+            NodeRecord { machine_id: "m".into(), vteps, port: 4789, version: String::new() };
+        KnownNode { record, alive: true }
+    }
+
+    fn roster() -> Roster {
+        Roster {
+            blocks: BTreeMap::from([
+                ("0-0-2".parse().unwrap(), name("own")),
+                ("0-4-2".parse().unwrap(), name("peer")),
+                ("0-8-2".parse().unwrap(), name("ipv6-only")),
+                ("0-12-2".parse().unwrap(), name("unknown")),
+            ]),
+            nodes: BTreeMap::from([
+                (name("own"), node(&["198.18.0.1"])),
+                (name("peer"), node(&["198.18.0.2"])),
+                (name("ipv6-only"), node(&["fd00::3"])),
+            ]),
+            endpoints: BTreeMap::new(),
+        }
+    }
+
+    fn remotes(roster: &Roster) -> Vec<String> {
+        roster
+            .remotes(&network(), &name("own"), "198.18.0.1".parse().unwrap())
+            .iter()
+            .map(|remote| format!("{} {} {}", remote.address, remote.mac, remote.vtep))
+            .collect()
+    }
+
+    #[test]
+    fn a_peers_block_is_all_its_addresses_in_both_families() {
+        let all = remotes(&roster());
+        assert_eq!(all.len(), 8);
+        assert!(all.contains(&"10.9.0.5 02:42:0a:09:00:05 198.18.0.2".to_owned()));
+        assert!(all.contains(&"fd00:9::5 02:42:0a:09:00:05 198.18.0.2".to_owned()));
+    }
+
+    #[test]
+    fn endpoints_override_blocks() {
+        let mut roster = roster();
+        let endpoint = |node: &str| Endpoint {
+            node: name(node),
+            mac: "02:00:00:00:00:01".parse().unwrap(),
+            lender: None,
+        };
+        roster.endpoints.insert("10.9.0.2".parse().unwrap(), endpoint("peer"));
+        roster.endpoints.insert("10.9.0.5".parse().unwrap(), endpoint("own"));
+        roster.endpoints.insert("10.9.0.6".parse().unwrap(), endpoint("peer"));
+        let all = remotes(&roster);
+        assert!(all.contains(&"10.9.0.2 02:00:00:00:00:01 198.18.0.2".to_owned()), "from my block");
+        assert!(!all.iter().any(|remote| remote.starts_with("10.9.0.5 ")), "lent to this node");
+        assert!(all.contains(&"10.9.0.6 02:00:00:00:00:01 198.18.0.2".to_owned()), "its own MAC");
+    }
+}

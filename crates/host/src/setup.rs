@@ -1,0 +1,268 @@
+//! Makes, adopts and removes a network on this host.
+
+use std::fs::File;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use log::{debug, info};
+use weft_blocks::layout::NetworkDir;
+use weft_blocks::ledger::Want;
+use weft_blocks::{Holder, Ledger};
+use weft_datapath::firewall;
+use weft_datapath::netlink::Netlink;
+use weft_datapath::peers::{self, Report, Tables};
+use weft_datapath::segment::{self, Segment, SegmentSpec, Tunnel};
+use weft_datapath::underlay::{self, Selector, Underlay};
+use weft_model::network::Mode;
+use weft_model::{MacAddr, Network, mtu};
+use weft_node::config::Underlay as UnderlayConfig;
+use weft_node::{Cluster, NodeConfig, NodeError, addresses};
+
+use crate::HostError;
+use crate::peers::Roster;
+use crate::state::{SegmentState, own_netns};
+
+/// The MTU of a network on a host without an underlay.
+const MTU_WITHOUT_UNDERLAY: u32 = 1450;
+
+/// This host, with all it takes to put a network on it.
+pub struct Host {
+    config: NodeConfig,
+    cluster: Cluster,
+    netlink: Netlink,
+}
+
+/// The underlay that the configuration names.
+pub fn selector(config: &UnderlayConfig) -> Selector {
+    match config {
+        UnderlayConfig::DefaultRoute => Selector::DefaultRoute,
+        UnderlayConfig::Interface(name) => Selector::Interface(name.clone()),
+        UnderlayConfig::Address(address) => Selector::Address(*address),
+    }
+}
+
+impl Host {
+    /// This host, as `config` describes it.
+    pub fn new(config: NodeConfig, cluster: Cluster, netlink: Netlink) -> Self {
+        Self { config, cluster, netlink }
+    }
+
+    /// The node's configuration.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The connection to the kernel.
+    pub fn netlink(&self) -> &Netlink {
+        &self.netlink
+    }
+
+    /// Makes sure that `network` is on this host: devices, the node's own address, firewall rules,
+    /// and the peers that the cluster knows now. Several processes may do this at once; they take
+    /// turns, and the later ones find it done.
+    pub async fn ensure(&self, network: &Network) -> Result<SegmentState, HostError> {
+        let data_dir = &self.config.data_dir;
+        let _turn = self.take_turn(network)?;
+        let underlay = self.underlay().await?;
+        let mtu = mtu_of(network, underlay.as_ref())?;
+        let node_addresses = self.node_addresses(network, underlay.as_ref()).await?;
+        let bridge_mac = match node_addresses.first() {
+            Some(address) => mac_of(network, address.ip()),
+            None => None,
+        };
+        let own = &self.config.node;
+        let spec = SegmentSpec {
+            network: network.name().clone(),
+            vni: network.vni(),
+            bridge_mac: bridge_mac.unwrap_or_else(|| network.bridge_mac_without_address(own)),
+            mtu,
+            tunnel: underlay.as_ref().map(|underlay| Tunnel {
+                vtep: underlay.vtep,
+                port: self.config.port,
+                underlay: underlay.index,
+                mac: MacAddr::from_seed(&format!("vxlan/{own}/{}", network.name())),
+            }),
+            node_addresses,
+            gateways: gateways(network),
+        };
+        let segment = segment::ensure(&self.netlink, &spec).await?;
+        if network.mode() == Mode::Gateway {
+            firewall::ensure(network)?;
+        }
+        let state = SegmentState {
+            netns: own_netns().unwrap_or_default(),
+            network: network.clone(),
+            bridge: segment.bridge,
+            bridge_mac: spec.bridge_mac,
+            vxlan: segment.vxlan,
+            vtep: underlay.map(|underlay| underlay.vtep),
+            mtu,
+            node_addresses: spec.node_addresses,
+        };
+        // Containers reach their peers at once, and without an agent too, as of now.
+        if let Some(roster) = self.roster(network).await {
+            self.program_peers(&state, &roster).await?;
+        }
+        state.write(data_dir)?;
+        info!("network {} is on this host", network.name());
+        Ok(state)
+    }
+
+    /// Whether the devices are as they were noted.
+    pub async fn is_intact(&self, state: &SegmentState) -> Result<bool, HostError> {
+        let segment = Segment { bridge: state.bridge, vxlan: state.vxlan };
+        Ok(segment::is_intact(&self.netlink, &segment).await?)
+    }
+
+    /// Makes the kernel's peers those of `roster`.
+    pub async fn program_peers(
+        &self,
+        state: &SegmentState,
+        roster: &Roster,
+    ) -> Result<Report, HostError> {
+        let (Some(vxlan), Some(vtep)) = (state.vxlan, state.vtep) else {
+            return Ok(Report::default());
+        };
+        let mut desired = Tables::default();
+        for remote in roster.remotes(&state.network, &self.config.node, vtep) {
+            desired.insert(remote.address, remote.mac, remote.vtep);
+        }
+        Ok(peers::reconcile(&self.netlink, state.bridge, vxlan, &desired).await?)
+    }
+
+    /// Removes what this host has of `network`, unless a container holds an address in it. Says
+    /// whether it did.
+    pub async fn remove_if_unused(&self, network: &Network) -> Result<bool, HostError> {
+        let data_dir = &self.config.data_dir;
+        let dir = NetworkDir::new(data_dir, network.name());
+        if !dir.root().exists() {
+            return Ok(true);
+        }
+        let _turn = self.take_turn(network)?;
+        let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
+        let held = ledger.reservations().map_err(NodeError::from)?;
+        if held.iter().any(|reservation| reservation.holder != Holder::Node) {
+            return Ok(false);
+        }
+        SegmentState::erase(data_dir, network.name());
+        segment::remove(&self.netlink, network.vni()).await?;
+        if network.mode() == Mode::Gateway {
+            firewall::remove(network)?;
+        }
+        std::fs::remove_dir_all(dir.root()).map_err(|source| NodeError::Io {
+            action: "remove",
+            path: dir.root().to_owned(),
+            source,
+        })?;
+        Ok(true)
+    }
+
+    /// Waits until no other process of this host is working on the network's devices.
+    fn take_turn(&self, network: &Network) -> Result<File, NodeError> {
+        let dir = NetworkDir::new(&self.config.data_dir, network.name());
+        let path = dir.segment_lock();
+        let failed = |source| NodeError::Io { action: "lock", path: path.clone(), source };
+        weft_node::networks::create_private_dir(dir.root())?;
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(file)
+    }
+
+    /// The underlay. A single node does without one.
+    async fn underlay(&self) -> Result<Option<Underlay>, HostError> {
+        match underlay::find(&self.netlink, &selector(&self.config.underlay)).await {
+            Ok(underlay) => Ok(Some(underlay)),
+            Err(error)
+                if self.cluster.is_single_node()
+                    && self.config.underlay == UnderlayConfig::DefaultRoute =>
+            {
+                debug!("no tunnel: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The host's own addresses in the network. They lie in the node's first block and are kept as
+    /// long as the network is on the host. On the way the cluster learns where this node is.
+    async fn node_addresses(
+        &self,
+        network: &Network,
+        underlay: Option<&Underlay>,
+    ) -> Result<Vec<IpNetwork>, HostError> {
+        let data_dir = &self.config.data_dir;
+        let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
+        let held = ledger.reservation(&Holder::Node).map_err(NodeError::from)?;
+        let vteps: Vec<IpAddr> = underlay.iter().map(|underlay| underlay.vtep).collect();
+        let registered = self.cluster.register(Some(&vteps)).await;
+        if held.is_none() {
+            registered?;
+        }
+        if network.mode() == Mode::Internal {
+            return Ok(vec![]);
+        }
+        let reservation = match held {
+            Some(reservation) => reservation,
+            None => {
+                addresses::reserve(data_dir, &self.cluster, ledger, &Holder::Node, Want::Any, None)
+                    .await?
+            }
+        };
+        let with_prefix =
+            |address: &IpAddr| network.family_of(*address)?.subnet.with_host(*address);
+        Ok(reservation.addresses.iter().filter_map(with_prefix).collect())
+    }
+
+    /// What the cluster store says of the network now. That it says nothing is the agent's to mend.
+    async fn roster(&self, network: &Network) -> Option<Roster> {
+        if self.cluster.is_single_node() {
+            return None;
+        }
+        let roster = async {
+            Ok::<_, NodeError>(Roster {
+                blocks: self.cluster.blocks(network.name()).await?,
+                nodes: self.cluster.nodes().await?,
+                endpoints: self.cluster.endpoints(network.name()).await?,
+            })
+        };
+        roster.await.inspect_err(|error| debug!("peers stay as they are: {error}")).ok()
+    }
+}
+
+/// The MTU of the network on this host, in bytes.
+fn mtu_of(network: &Network, underlay: Option<&Underlay>) -> Result<u32, HostError> {
+    let wanted = network.record().mtu;
+    let Some(underlay) = underlay else { return Ok(wanted.unwrap_or(MTU_WITHOUT_UNDERLAY)) };
+    let possible = mtu::overlay(underlay.mtu, &[mtu::Overhead::vxlan(underlay.vtep)]);
+    if possible < mtu::MINIMUM {
+        let Underlay { name, mtu, .. } = underlay.clone();
+        return Err(HostError::UnderlayTooSmall { underlay: name, mtu });
+    }
+    match wanted {
+        Some(wanted) if wanted > possible => Err(HostError::MtuTooLarge {
+            network: network.name().clone(),
+            wanted,
+            underlay: underlay.name.clone(),
+            possible,
+        }),
+        _ => Ok(wanted.unwrap_or(possible)),
+    }
+}
+
+/// The MAC that goes with an address of the network.
+fn mac_of(network: &Network, address: IpAddr) -> Option<MacAddr> {
+    let (pool, host) = network.locate(address)?;
+    Some(network.addresses(pool, host)?.mac)
+}
+
+/// The gateway addresses of all pools.
+fn gateways(network: &Network) -> Vec<IpAddr> {
+    let families = network.pools().flat_map(|(_, pool)| pool.families());
+    families.filter_map(|family| family.gateway).collect()
+}

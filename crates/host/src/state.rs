@@ -1,0 +1,73 @@
+//! What was made of a network on this host, noted for the plugin's hot path.
+//!
+//! Making or checking a bridge takes a dozen netlink messages and a firewall transaction; reading
+//! this note and asking the kernel for two links by index takes almost nothing. The note is believed
+//! only in the network namespace and for the definition that it was written for.
+
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use weft_blocks::layout::NetworkDir;
+use weft_model::{MacAddr, Network, NetworkName};
+use weft_node::NodeError;
+use weft_node::networks::replace_file;
+
+/// The namespace that this process runs in.
+const OWN_NETNS: &str = "/proc/thread-self/ns/net";
+
+/// What was made of a network on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SegmentState {
+    /// Device and inode of the network namespace that the devices are in.
+    pub netns: (u64, u64),
+    /// The definition that they were made from.
+    pub network: Network,
+    /// The bridge's interface index.
+    pub bridge: u32,
+    /// The bridge's MAC.
+    pub bridge_mac: MacAddr,
+    /// The VXLAN device's interface index, if there is an underlay.
+    pub vxlan: Option<u32>,
+    /// The VTEP that it speaks from, if there is an underlay.
+    pub vtep: Option<IpAddr>,
+    /// The MTU of every interface, in bytes.
+    pub mtu: u32,
+    /// The host's own addresses in the network, with the subnets' prefix lengths.
+    pub node_addresses: Vec<IpNetwork>,
+}
+
+impl SegmentState {
+    /// What is noted for `network`, if it was made from this very definition, here.
+    pub fn recall(data_dir: &Path, network: &Network) -> Option<Self> {
+        Self::read(data_dir, network.name()).filter(|state| &state.network == network)
+    }
+
+    /// What is noted for the network called `name`, if it was made here.
+    pub fn read(data_dir: &Path, name: &NetworkName) -> Option<Self> {
+        let bytes = std::fs::read(NetworkDir::new(data_dir, name).segment()).ok()?;
+        let state: Self = serde_json::from_slice(&bytes).ok()?;
+        (Some(state.netns) == own_netns()).then_some(state)
+    }
+
+    /// Notes the state.
+    pub fn write(&self, data_dir: &Path) -> Result<(), NodeError> {
+        let path = NetworkDir::new(data_dir, self.network.name()).segment();
+        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        replace_file(&path, &text)
+    }
+
+    /// Removes the note of the network called `name`.
+    pub fn erase(data_dir: &Path, name: &NetworkName) {
+        // A note that stays is believed no longer than its devices exist.
+        let _ = std::fs::remove_file(NetworkDir::new(data_dir, name).segment());
+    }
+}
+
+/// Device and inode of this thread's network namespace.
+pub fn own_netns() -> Option<(u64, u64)> {
+    std::fs::metadata(OWN_NETNS).ok().map(|meta| (meta.dev(), meta.ino()))
+}

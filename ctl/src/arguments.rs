@@ -1,0 +1,123 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnetwork::IpNetwork;
+use weft_model::{NetworkName, Subnet};
+
+use crate::output::Format;
+
+/// Networks, nodes and blocks of a weft cluster.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// The node's configuration file [default: $WEFT_CONFIG, or /etc/weft/weft.toml]
+    #[arg(long, value_name = "PATH", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to work on.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Networks: create, list, inspect, remove
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Nodes: list
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Blocks of addresses: list
+    #[command(subcommand)]
+    Block(BlockCommand),
+}
+
+/// What to do with networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Create a network; creating it again as it is changes nothing
+    Create(CreateNetwork),
+    /// List all networks
+    List,
+    /// Show a network, its blocks and what this node holds of it
+    Inspect {
+        /// The network's name
+        name: NetworkName,
+    },
+    /// Remove a network that nobody uses
+    Remove {
+        /// The network's name
+        name: NetworkName,
+        /// Remove it even if nodes own blocks of it or containers are attached
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// A network to create.
+#[derive(Debug, Args)]
+pub(crate) struct CreateNetwork {
+    /// The network's name, as the `name` of its CNI configurations
+    pub(crate) name: NetworkName,
+    /// Its subnet; one of each family gives containers both. Repeat in pairs for more pools
+    #[arg(long, required = true)]
+    pub(crate) subnet: Vec<Subnet>,
+    /// The gateway's address in one of the subnets [default: the subnet's first host]
+    #[arg(long)]
+    pub(crate) gateway: Vec<IpAddr>,
+    /// The first address to hand out [default: the subnet's first]
+    #[arg(long)]
+    pub(crate) range_start: Option<IpAddr>,
+    /// The last address to hand out [default: the subnet's last]
+    #[arg(long)]
+    pub(crate) range_end: Option<IpAddr>,
+    /// An address or subnet never to hand out; may be repeated
+    #[arg(long)]
+    pub(crate) exclude: Vec<IpNetwork>,
+    /// The VXLAN network identifier, 1 to 16777215 [default: the next free one from 10000]
+    #[arg(long)]
+    pub(crate) vni: Option<u32>,
+    /// The MTU in bytes [default: each node's underlay MTU less the encapsulation]
+    #[arg(long)]
+    pub(crate) mtu: Option<u32>,
+    /// No way out: no address on the hosts, no routes, no masquerading
+    #[arg(long)]
+    pub(crate) internal: bool,
+    /// Whether traffic that leaves the network takes the node's address [default: on, unless
+    /// --internal]
+    #[arg(long, value_enum)]
+    pub(crate) ip_masq: Option<Switch>,
+    /// The size of a block as a power of two [default: by the size of the subnet]
+    #[arg(long, value_name = "BITS")]
+    pub(crate) block_bits: Option<u8>,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List all nodes
+    List,
+}
+
+/// What to do with blocks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BlockCommand {
+    /// List all blocks and their owners
+    List {
+        /// Only those of this network
+        #[arg(long)]
+        network: Option<NetworkName>,
+    },
+}

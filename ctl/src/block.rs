@@ -1,0 +1,55 @@
+//! `weftctl block`.
+
+use serde::Serialize;
+use weft_model::{Block, Network, NetworkName, NodeName};
+
+use crate::arguments::BlockCommand;
+use crate::{Session, output};
+
+/// A block as listed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Row {
+    pub(crate) network: NetworkName,
+    pub(crate) block: Block,
+    pub(crate) node: NodeName,
+    /// The first and last address of each family.
+    pub(crate) ranges: Vec<String>,
+}
+
+pub(crate) async fn run(session: &Session, command: BlockCommand) -> anyhow::Result<String> {
+    match command {
+        BlockCommand::List { network } => list(session, network).await,
+    }
+}
+
+async fn list(session: &Session, network: Option<NetworkName>) -> anyhow::Result<String> {
+    let networks = match network {
+        None => session.cluster.networks().await?,
+        Some(name) => vec![crate::network::find(session, &name).await?],
+    };
+    let mut rows = vec![];
+    for network in &networks {
+        rows.extend(of(session, network).await?);
+    }
+    output::list(session.output, &rows, ["NETWORK", "BLOCK", "NODE", "ADDRESSES"], |row| {
+        let ranges = row.ranges.join(", ");
+        [row.network.to_string(), row.block.to_string(), row.node.to_string(), ranges]
+    })
+}
+
+/// The blocks of `network`, in order.
+pub(crate) async fn of(session: &Session, network: &Network) -> anyhow::Result<Vec<Row>> {
+    let blocks = session.cluster.blocks(network.name()).await?;
+    let row = |(block, node): (Block, NodeName)| {
+        let ends = [block.first(), block.last()].map(|host| network.addresses(block.pool(), host));
+        let ranges = match ends {
+            [Some(first), Some(last)] => {
+                first.iter().zip(last.iter()).map(|(a, b)| format!("{a} - {b}")).collect()
+            }
+            _ => vec![],
+        };
+        Row { network: network.name().clone(), block, node, ranges }
+    };
+    Ok(blocks.into_iter().map(row).collect())
+}

@@ -1,0 +1,213 @@
+//! `weftctl network`.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use weft_blocks::{Holder, Ledger, Reservation};
+use weft_datapath::netlink::Netlink;
+use weft_host::Host;
+use weft_model::network::{Masquerade, Mode, NetworkRecord, Route};
+use weft_model::pool::{FamilyRecord, PoolRecord};
+use weft_model::{Network, NetworkName, NetworkSpec, Subnet, Vni};
+use weft_node::NodeError;
+
+use crate::arguments::{CreateNetwork, NetworkCommand, Switch};
+use crate::{Session, block, output};
+
+pub(crate) async fn run(session: &Session, command: NetworkCommand) -> anyhow::Result<String> {
+    match command {
+        NetworkCommand::Create(create) => self::create(session, create).await,
+        NetworkCommand::List => list(session).await,
+        NetworkCommand::Inspect { name } => inspect(session, &name).await,
+        NetworkCommand::Remove { name, force } => {
+            let how = if force { Removal::Forced } else { Removal::IfUnused };
+            remove(session, &name, how).await
+        }
+    }
+}
+
+/// The network called `name`.
+pub(crate) async fn find(session: &Session, name: &NetworkName) -> anyhow::Result<Network> {
+    match session.cluster.network(name).await? {
+        Some((network, _)) => Ok(network),
+        None => bail!(
+            "there is no network {name} in the {}; `weftctl network list` shows those there are",
+            session.cluster.store().describe()
+        ),
+    }
+}
+
+async fn create(session: &Session, create: CreateNetwork) -> anyhow::Result<String> {
+    let name = create.name.clone();
+    let network = session.cluster.create_network(&name, &spec(&create)?).await?;
+    match session.output {
+        output::Format::Json => output::json(&network),
+        output::Format::Table => Ok(format!("network {name} has vni {}\n", network.vni())),
+    }
+}
+
+fn spec(create: &CreateNetwork) -> anyhow::Result<NetworkSpec> {
+    let mode = if create.internal { Mode::Internal } else { Mode::Gateway };
+    let masquerade = match (create.ip_masq, mode) {
+        (Some(Switch::On), Mode::Internal) => {
+            bail!("an internal network has nothing to masquerade")
+        }
+        (Some(Switch::On), _) | (None, Mode::Gateway) => Masquerade::On,
+        (Some(Switch::Off), _) | (None, Mode::Internal) => Masquerade::Off,
+    };
+    let pools = pools(create)?;
+    let families = [("0.0.0.0/0", true), ("::/0", false)];
+    let routes = families
+        .into_iter()
+        .filter(|(_, v4)| {
+            mode == Mode::Gateway && create.subnet.iter().any(|subnet| subnet.is_ipv4() == *v4)
+        })
+        .map(|(dst, _)| Ok(Route { dst: dst.parse()?, gw: None }))
+        .collect::<anyhow::Result<_>>()?;
+    Ok(NetworkSpec {
+        vni: create.vni.map(Vni::new).transpose()?,
+        mode: Some(mode),
+        masquerade: Some(masquerade),
+        mtu: create.mtu,
+        pools,
+        routes,
+    })
+}
+
+/// Pairs the subnets up: the first IPv4 one with the first IPv6 one, and so on.
+fn pools(create: &CreateNetwork) -> anyhow::Result<Vec<PoolRecord>> {
+    let family = |subnet: Subnet| {
+        let inside = |address: &IpAddr| subnet.contains(*address);
+        FamilyRecord {
+            subnet,
+            gateway: create.gateway.iter().copied().find(inside),
+            range_start: create.range_start.filter(inside),
+            range_end: create.range_end.filter(inside),
+        }
+    };
+    let of_family = |v4: bool| {
+        create.subnet.iter().filter(move |s| s.is_ipv4() == v4).map(|s| family(*s)).collect()
+    };
+    let (v4, v6): (Vec<FamilyRecord>, Vec<FamilyRecord>) = (of_family(true), of_family(false));
+    if !v4.is_empty() && !v6.is_empty() && v4.len() != v6.len() {
+        bail!("{} IPv4 and {} IPv6 subnets do not pair up", v4.len(), v6.len());
+    }
+    let outside = |address: &IpAddr| !create.subnet.iter().any(|s| s.contains(*address));
+    let named = create.gateway.iter().chain(&create.range_start).chain(&create.range_end);
+    if let Some(stray) = named.copied().find(|address| outside(address)) {
+        bail!("{stray} lies outside of every subnet");
+    }
+    let mut pools: Vec<PoolRecord> = (0..v4.len().max(v6.len()))
+        .map(|i| PoolRecord {
+            ipv4: v4.get(i).cloned(),
+            ipv6: v6.get(i).cloned(),
+            exclude: vec![],
+            block_bits: create.block_bits,
+        })
+        .collect();
+    for net in &create.exclude {
+        let holds =
+            |f: &Option<FamilyRecord>| f.as_ref().is_some_and(|f| f.subnet.contains(net.network()));
+        match pools.iter_mut().find(|pool| holds(&pool.ipv4) || holds(&pool.ipv6)) {
+            Some(pool) => pool.exclude.push(*net),
+            None => bail!("--exclude {net} lies outside of every subnet"),
+        }
+    }
+    Ok(pools)
+}
+
+async fn list(session: &Session) -> anyhow::Result<String> {
+    let networks = session.cluster.networks().await?;
+    output::list(
+        session.output,
+        &networks,
+        ["NETWORK", "VNI", "SUBNETS", "MODE", "MASQUERADE", "MTU"],
+        |network| {
+            let record = network.record();
+            let subnets: Vec<String> = network.subnets().map(|s| s.to_string()).collect();
+            [
+                record.name.to_string(),
+                record.vni.to_string(),
+                subnets.join(", "),
+                words(record.mode).to_owned(),
+                if record.masquerade == Masquerade::On { "on" } else { "off" }.to_owned(),
+                record.mtu.map_or_else(|| "auto".to_owned(), |mtu| mtu.to_string()),
+            ]
+        },
+    )
+}
+
+fn words(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Gateway => "gateway",
+        Mode::Internal => "internal",
+    }
+}
+
+/// Everything about a network.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspection {
+    #[serde(flatten)]
+    network: NetworkRecord,
+    blocks: Vec<block::Row>,
+    /// What this node's containers hold.
+    reservations: Vec<Reservation>,
+}
+
+async fn inspect(session: &Session, name: &NetworkName) -> anyhow::Result<String> {
+    let network = find(session, name).await?;
+    let blocks = block::of(session, &network).await?;
+    let reservations = reservations(session, &network)?;
+    output::json(&Inspection { network: network.into(), blocks, reservations })
+}
+
+/// What this node's containers hold; nothing if it never had the network.
+fn reservations(session: &Session, network: &Network) -> anyhow::Result<Vec<Reservation>> {
+    let data_dir = &session.config.data_dir;
+    if weft_node::networks::cached(data_dir, network.name())?.is_none() {
+        return Ok(vec![]);
+    }
+    Ok(Ledger::open(data_dir, network.clone())?.reservations()?)
+}
+
+/// Whether to ask before removing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    IfUnused,
+    Forced,
+}
+
+async fn remove(session: &Session, name: &NetworkName, how: Removal) -> anyhow::Result<String> {
+    let network = find(session, name).await?;
+    if how == Removal::IfUnused {
+        check_unused(session, &network).await?;
+    }
+    session.cluster.remove_network(&network).await?;
+    let netlink = Netlink::open().context("open a netlink socket")?;
+    let host = Host::new(session.config.clone(), session.cluster.clone(), netlink);
+    host.remove_if_unused(&network).await?;
+    Ok(format!("network {name} is removed\n"))
+}
+
+/// Refuses while somebody may have a container in the network. Who holds what on another node only
+/// that node knows, so a block of another node's is reason enough.
+async fn check_unused(session: &Session, network: &Network) -> anyhow::Result<()> {
+    let held = reservations(session, network)?;
+    let here = held.iter().filter(|r| r.holder != Holder::Node).count();
+    let mut users = vec![];
+    if here > 0 {
+        users.push(format!("{here} containers on this node"));
+    }
+    for (owner, blocks) in session.cluster.owners(network.name()).await? {
+        if &owner != session.cluster.node() {
+            users.push(format!("node {owner} owns {blocks} blocks"));
+        }
+    }
+    if users.is_empty() {
+        return Ok(());
+    }
+    let users = users.join(", ");
+    Err(NodeError::InUse { network: network.name().clone(), users }.into())
+}

@@ -1,0 +1,68 @@
+//! Tables for people, JSON for programs. The only place that writes to standard output.
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people; they may change between releases
+    Table,
+    /// JSON for programs
+    Json,
+}
+
+/// Renders `items` as JSON, or as the table that `row` makes of each.
+pub(crate) fn list<T: Serialize, const N: usize>(
+    format: Format,
+    items: &[T],
+    titles: [&str; N],
+    row: impl Fn(&T) -> [String; N],
+) -> anyhow::Result<String> {
+    match format {
+        Format::Json => json(&items),
+        Format::Table => Ok(table(titles, items.iter().map(row))),
+    }
+}
+
+/// Renders `value` as JSON.
+pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<String> {
+    let mut text = serde_json::to_string_pretty(value).context("print as JSON")?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn table<const N: usize>(titles: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut lines: Vec<[String; N]> = vec![titles.map(str::to_owned)];
+    lines.extend(rows);
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes the result of a command. A reader that has gone away (`| head`) is no failure.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["ovnet1".to_owned(), "10000".to_owned()], ["x".to_owned(), "1".to_owned()]];
+        let text = table(["NAME", "VNI"], rows.into_iter());
+        assert_eq!(text, "NAME    VNI\novnet1  10000\nx       1\n");
+    }
+}

@@ -1,0 +1,78 @@
+//! What a call asks for, checked.
+
+use std::path::Path;
+
+use weft_blocks::{Holder, Ledger, Sandbox};
+use weft_cni::{CniError, Request, code};
+use weft_model::{ContainerId, IfName, Network, NetworkName};
+use weft_netconf::NetConf;
+use weft_node::{Cluster, NodeConfig, networks};
+
+use crate::error::cni_error;
+
+/// A call, checked, together with the node that it came to.
+pub struct Call {
+    /// The network's name.
+    pub network: NetworkName,
+    /// What the configuration says of it.
+    pub conf: NetConf,
+    /// This node.
+    pub node: NodeConfig,
+}
+
+impl Call {
+    /// Checks what every verb needs.
+    pub fn of(request: &Request) -> Result<Self, CniError> {
+        let invalid =
+            |error: &dyn std::fmt::Display| CniError::new(code::INVALID_CONFIG, error.to_string());
+        let network = NetworkName::new(request.network_name()).map_err(|error| invalid(&error))?;
+        let conf = NetConf::parse(request.config()).map_err(|error| invalid(&error))?;
+        let node = NodeConfig::load(None, variable)
+            .map_err(|error| cni_error("read the node's configuration", &error))?;
+        Ok(Self { network, conf, node })
+    }
+
+    /// A connection to the cluster store, which costs nothing until it is used.
+    pub fn cluster(&self) -> Result<Cluster, CniError> {
+        Cluster::connect(&self.node, variable)
+            .map_err(|error| cni_error("prepare the cluster store", &error))
+    }
+
+    /// The network as this node knows it.
+    pub fn cached(&self) -> Result<Option<Network>, CniError> {
+        networks::cached(&self.node.data_dir, &self.network)
+            .map_err(|error| self.error("read the network's definition", &error))
+    }
+
+    /// The ledger of `network`.
+    pub fn ledger(&self, network: Network) -> Result<Ledger, CniError> {
+        Ledger::open(&self.node.data_dir, network)
+            .map_err(|error| self.error("open the node's ledger", &error.into()))
+    }
+
+    /// The CNI error for `error`, with what was tried, the network and the node.
+    pub fn error(&self, what: &str, error: &weft_node::NodeError) -> CniError {
+        let Self { network, node, .. } = self;
+        cni_error(&format!("{what} (network {network}, node {})", node.node), error)
+    }
+}
+
+/// Who asks: the attachment.
+pub fn holder(request: &Request) -> Result<Holder, CniError> {
+    let invalid =
+        |error: weft_model::ModelError| CniError::new(code::INVALID_ENVIRONMENT, error.to_string());
+    Ok(Holder::Attachment {
+        container_id: ContainerId::new(request.container_id()).map_err(invalid)?,
+        ifname: IfName::new(request.ifname()).map_err(invalid)?,
+    })
+}
+
+/// The sandbox that the attachment is for, if the runtime names one.
+pub fn sandbox(request: &Request) -> Option<Sandbox> {
+    request.netns().map(|netns| Sandbox::observe(Path::new(netns)))
+}
+
+/// A variable of this process.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
