@@ -37,6 +37,13 @@ node_address() {
         jq -r '[.[].addr_info[] | select(.local | endswith(".0.1") | not)][0].local'
 }
 
+# mac_of IP: the MAC that weft derives from an address.
+mac_of() {
+    local bytes
+    IFS=. read -ra bytes <<<"$1"
+    printf '02:42:%02x:%02x:%02x:%02x' "${bytes[@]}"
+}
+
 @test "every container reaches every container of its network, on all hosts" {
     local from to net
     for net in red blue; do
@@ -88,13 +95,11 @@ node_address() {
         ip=$(cni_ip "$host" red)
         run in_container "$host" red ip -j address show eth0
         assert_json '.[0].addr_info | map(select(.family == "inet"))[0] | "\(.local)/\(.prefixlen)"' "$ip/16"
-        # shellcheck disable=SC2046
-        assert_json '.[0].address' "$(printf '02:42:%02x:%02x:%02x:%02x' ${ip//./ })"
+        assert_json '.[0].address' "$(mac_of "$ip")"
     done
     run in_host a ip -j address show dev wb4101
     assert_json '[.[0].addr_info[] | select(.prefixlen == 32) | .local] | join(" ")' 10.9.0.1
-    # shellcheck disable=SC2046
-    assert_json '.[0].address' "$(printf '02:42:%02x:%02x:%02x:%02x' $(node_address a wb4101 | tr . ' '))"
+    assert_json '.[0].address' "$(mac_of "$(node_address a wb4101)")"
 }
 
 @test "the MTU is the underlay's less 50 everywhere, and a packet of that size crosses unbroken" {

@@ -180,9 +180,12 @@ async fn round(
             networks::cache(data_dir, &network)?;
             state = host.ensure(&network).await?;
         }
-        _ if devices_in_doubt && !host.is_intact(&state).await? => {
-            info!("network {name}: its devices are not as they should be");
-            state = host.ensure(&state.network).await?;
+        _ if devices_in_doubt => {
+            let repaired = host.repair(&state).await?;
+            if repaired != state {
+                info!("network {name}: its devices were made anew");
+                state = repaired;
+            }
         }
         _ => {}
     }

@@ -111,11 +111,13 @@ async fn ensure_bridge(netlink: &Netlink, spec: &SegmentSpec) -> Result<u32, Dat
     if !bridge.is("bridge") {
         return Err(not_ours(&name, "bridge"));
     }
-    let alias = format!("weft:{}", spec.network);
-    let change = LinkRequest::indexed(bridge.index).mtu(spec.mtu).alias(&alias).no_link_local();
-    let change =
-        if bridge.mac == Some(spec.bridge_mac) { change } else { change.mac(spec.bridge_mac) };
-    netlink.change_link(change.up(), || format!("set up bridge {name}")).await?;
+    // Only what differs is changed: the kernel reports a change also where nothing is different, and
+    // whoever waits for news would come back here for ever.
+    if !is_set_up(&bridge, spec) || bridge.mac != Some(spec.bridge_mac) {
+        let change = LinkRequest::indexed(bridge.index).mtu(spec.mtu).alias(&alias(spec));
+        let change = change.no_link_local().mac(spec.bridge_mac).up();
+        netlink.change_link(change, || format!("set up bridge {name}")).await?;
+    }
     sysctl::ignore_router_advertisements(&name)?;
     Ok(bridge.index)
 }
@@ -160,16 +162,29 @@ async fn ensure_vxlan(
             }
         }
     };
-    let alias = format!("weft:{}", spec.network);
-    let change = LinkRequest::indexed(vxlan.index).mtu(spec.mtu).alias(&alias).no_link_local();
-    netlink
-        .change_link(change.bridge(bridge).up(), || format!("set up VXLAN device {name}"))
-        .await?;
+    if !is_set_up(&vxlan, spec) || vxlan.bridge != Some(bridge) {
+        let change = LinkRequest::indexed(vxlan.index).mtu(spec.mtu).alias(&alias(spec));
+        let change = change.no_link_local().bridge(bridge).up();
+        netlink.change_link(change, || format!("set up VXLAN device {name}")).await?;
+    }
     let port = PortFlags { neigh_suppress: true, ..PortFlags::default() };
-    let change = LinkRequest::indexed(vxlan.index).port(port);
-    netlink.change_link(change, || format!("set up {name} as a port of its bridge")).await?;
+    if vxlan.port != port {
+        let change = LinkRequest::indexed(vxlan.index).port(port);
+        netlink.change_link(change, || format!("set up {name} as a port of its bridge")).await?;
+    }
     sysctl::ignore_router_advertisements(&name)?;
     Ok(vxlan.index)
+}
+
+/// What people see when they look at the devices.
+fn alias(spec: &SegmentSpec) -> String {
+    format!("weft:{}", spec.network)
+}
+
+/// Whether the device has what both have in common. The alias is set together with what cannot be
+/// seen (the mode of link-local addresses), and so stands for it.
+fn is_set_up(link: &Link, spec: &SegmentSpec) -> bool {
+    link.up && link.mtu == spec.mtu && link.alias == alias(spec)
 }
 
 fn vxlan_data(vni: Vni, tunnel: &Tunnel) -> Vec<InfoVxlan> {

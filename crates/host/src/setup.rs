@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use log::{debug, info};
@@ -16,7 +17,8 @@ use weft_datapath::underlay::{self, Selector, Underlay};
 use weft_model::network::Mode;
 use weft_model::{MacAddr, Network, mtu};
 use weft_node::config::Underlay as UnderlayConfig;
-use weft_node::{Cluster, NodeConfig, NodeError, addresses};
+use weft_node::networks::create_private_dir;
+use weft_node::{Cluster, NodeConfig, NodeError, addresses, lock};
 
 use crate::HostError;
 use crate::peers::Roster;
@@ -24,6 +26,9 @@ use crate::state::{SegmentState, own_netns};
 
 /// The MTU of a network on a host without an underlay.
 const MTU_WITHOUT_UNDERLAY: u32 = 1450;
+
+/// How long to wait for another process of this host that is at the same network.
+const TURN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// This host, with all it takes to put a network on it.
 pub struct Host {
@@ -67,29 +72,11 @@ impl Host {
     /// turns, and the later ones find it done.
     pub async fn ensure(&self, network: &Network) -> Result<SegmentState, HostError> {
         let data_dir = &self.config.data_dir;
-        let _turn = self.take_turn(network)?;
+        let _turn = self.take_turn(network).await?;
         let underlay = self.underlay().await?;
         let mtu = mtu_of(network, underlay.as_ref())?;
         let node_addresses = self.node_addresses(network, underlay.as_ref()).await?;
-        let bridge_mac = match node_addresses.first() {
-            Some(address) => mac_of(network, address.ip()),
-            None => None,
-        };
-        let own = &self.config.node;
-        let spec = SegmentSpec {
-            network: network.name().clone(),
-            vni: network.vni(),
-            bridge_mac: bridge_mac.unwrap_or_else(|| network.bridge_mac_without_address(own)),
-            mtu,
-            tunnel: underlay.as_ref().map(|underlay| Tunnel {
-                vtep: underlay.vtep,
-                port: self.config.port,
-                underlay: underlay.index,
-                mac: MacAddr::from_seed(&format!("vxlan/{own}/{}", network.name())),
-            }),
-            node_addresses,
-            gateways: gateways(network),
-        };
+        let spec = self.spec(network, underlay.as_ref(), mtu, node_addresses);
         let segment = segment::ensure(&self.netlink, &spec).await?;
         if network.mode() == Mode::Gateway {
             firewall::ensure(network)?;
@@ -111,6 +98,52 @@ impl Host {
         state.write(data_dir)?;
         info!("network {} is on this host", network.name());
         Ok(state)
+    }
+
+    /// Makes the devices of a network that is on this host as they were noted, asking nobody but the
+    /// kernel. Where the underlay has changed, everything is made anew.
+    pub async fn repair(&self, state: &SegmentState) -> Result<SegmentState, HostError> {
+        let underlay = self.underlay().await?;
+        let network = &state.network;
+        let mtu = mtu_of(network, underlay.as_ref())?;
+        if underlay.as_ref().map(|underlay| underlay.vtep) != state.vtep || mtu != state.mtu {
+            return self.ensure(network).await;
+        }
+        let _turn = self.take_turn(network).await?;
+        let spec = self.spec(network, underlay.as_ref(), mtu, state.node_addresses.clone());
+        let segment = segment::ensure(&self.netlink, &spec).await?;
+        let repaired =
+            SegmentState { bridge: segment.bridge, vxlan: segment.vxlan, ..state.clone() };
+        if &repaired != state {
+            repaired.write(&self.config.data_dir)?;
+        }
+        Ok(repaired)
+    }
+
+    /// How the network is to be on this host.
+    fn spec(
+        &self,
+        network: &Network,
+        underlay: Option<&Underlay>,
+        mtu: u32,
+        node_addresses: Vec<IpNetwork>,
+    ) -> SegmentSpec {
+        let own = &self.config.node;
+        let bridge_mac = node_addresses.first().and_then(|address| mac_of(network, address.ip()));
+        SegmentSpec {
+            network: network.name().clone(),
+            vni: network.vni(),
+            bridge_mac: bridge_mac.unwrap_or_else(|| network.bridge_mac_without_address(own)),
+            mtu,
+            tunnel: underlay.map(|underlay| Tunnel {
+                vtep: underlay.vtep,
+                port: self.config.port,
+                underlay: underlay.index,
+                mac: MacAddr::from_seed(&format!("vxlan/{own}/{}", network.name())),
+            }),
+            node_addresses,
+            gateways: gateways(network),
+        }
     }
 
     /// Whether the devices are as they were noted.
@@ -143,7 +176,7 @@ impl Host {
         if !dir.root().exists() {
             return Ok(true);
         }
-        let _turn = self.take_turn(network)?;
+        let _turn = self.take_turn(network).await?;
         let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
         let held = ledger.reservations().map_err(NodeError::from)?;
         if held.iter().any(|reservation| reservation.holder != Holder::Node) {
@@ -163,15 +196,15 @@ impl Host {
     }
 
     /// Waits until no other process of this host is working on the network's devices.
-    fn take_turn(&self, network: &Network) -> Result<File, NodeError> {
+    async fn take_turn(&self, network: &Network) -> Result<File, NodeError> {
         let dir = NetworkDir::new(&self.config.data_dir, network.name());
-        let path = dir.segment_lock();
-        let failed = |source| NodeError::Io { action: "lock", path: path.clone(), source };
-        weft_node::networks::create_private_dir(dir.root())?;
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(failed)?;
-        file.lock().map_err(failed)?;
-        Ok(file)
+        create_private_dir(dir.root())?;
+        lock::wait(&dir.segment_lock(), TURN_PATIENCE).await?.ok_or_else(|| NodeError::Busy {
+            work: "setting up",
+            network: network.name().clone(),
+            waited: TURN_PATIENCE,
+            store: self.cluster.store().describe(),
+        })
     }
 
     /// The underlay. A single node does without one.

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{debug, info};
 use weft_blocks::claim::{Action, Claim, Claimed, Event, Target};
@@ -18,13 +18,10 @@ use weft_model::{Block, NetworkName};
 use weft_store::{Op, TxnOutcome, keys, typed};
 
 use crate::networks::{cache, unchanged};
-use crate::{Cluster, NodeError};
+use crate::{Cluster, NodeError, lock};
 
 /// How long to wait for another process of this node that is claiming.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often to look whether it is done.
-const CLAIM_POLL: Duration = Duration::from_millis(3);
 
 /// Gives `holder` an address of the ledger's network, claiming a block if none has room.
 pub async fn reserve(
@@ -106,30 +103,12 @@ async fn lock_claims(
     network: &NetworkName,
 ) -> Result<File, NodeError> {
     let path = NetworkDir::new(data_dir, network).claim_lock();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(NodeError::io("open", &path))?;
-    let start = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => {}
-            Err(std::fs::TryLockError::Error(error)) => {
-                return Err(NodeError::io("lock", path)(error));
-            }
-        }
-        if start.elapsed() > CLAIM_PATIENCE {
-            return Err(NodeError::ClaimBusy {
-                network: network.clone(),
-                waited: CLAIM_PATIENCE,
-                store: cluster.store().describe(),
-            });
-        }
-        tokio::time::sleep(CLAIM_POLL).await;
-    }
+    lock::wait(&path, CLAIM_PATIENCE).await?.ok_or_else(|| NodeError::Busy {
+        work: "claiming a block of",
+        network: network.clone(),
+        waited: CLAIM_PATIENCE,
+        store: cluster.store().describe(),
+    })
 }
 
 /// Drives a claim with the cluster store, and enters what it brings into the ledger. The definition

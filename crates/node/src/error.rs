@@ -140,12 +140,14 @@ pub enum NodeError {
         /// The network.
         network: NetworkName,
     },
-    /// Another process of this node has been claiming for too long.
+    /// Another process of this node has been at it for too long.
     #[error(
-        "another process on this node has been claiming a block of network {network} for over \
-         {}s; the {store} may be slow to answer", waited.as_secs()
+        "another process on this node has been {work} network {network} for over {} s; the {store} \
+         may be slow to answer", waited.as_secs()
     )]
-    ClaimBusy {
+    Busy {
+        /// What it has been doing, up to the word "network".
+        work: &'static str,
         /// The network.
         network: NetworkName,
         /// How long this one waited.
@@ -182,7 +184,7 @@ impl NodeError {
             | Self::AddressTaken { .. }
             | Self::AddressElsewhere { .. }
             | Self::Contended { .. }
-            | Self::ClaimBusy { .. } => true,
+            | Self::Busy { .. } => true,
             _ => false,
         }
     }

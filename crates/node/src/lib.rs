@@ -6,6 +6,7 @@
 //! - [`config`]: the node's configuration file.
 //! - [`identity`]: which machine this is.
 //! - [`cluster`]: the connected store, and this node's record in it.
+//! - [`lock`]: locks between the processes of a node.
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
 //! - [`agent`]: whether the node's agent runs.
 //! - [`addresses`]: an address for a holder: from the ledger, and when that is full, after a claim.
@@ -16,6 +17,7 @@ pub mod cluster;
 pub mod config;
 mod error;
 pub mod identity;
+pub mod lock;
 pub mod networks;
 
 pub use cluster::Cluster;
