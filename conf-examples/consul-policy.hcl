@@ -1,0 +1,14 @@
+# The Consul ACL policy of a node's token. It assumes the default `prefix`, weft/v1.
+#
+#   consul acl policy create -name weft-node -rules @consul-policy.hcl
+#   consul acl token create -description "weft on node-1" -policy-name weft-node
+
+key_prefix "weft/v1/" {
+  policy = "write"
+}
+
+# weftd holds its node's record with a session. Consul puts a session under the name of the Consul agent that makes
+# it. Narrow the prefix to that name where each machine has a token of its own.
+session_prefix "" {
+  policy = "write"
+}
