@@ -15,7 +15,7 @@ test:
 	scripts/test
 
 bench:
-	cargo run --release --package weft-bench
+	scripts/bench
 
 lint:
 	scripts/lint

@@ -1,2 +1,52 @@
-//! Placeholder.
-fn main() {}
+//! Measures weft beside its peers, in one run, and prints ratios.
+//!
+//! Figures from a shared machine mean little by themselves. So every measurement of weft is taken next to one of a
+//! peer that does the same work, calls of the two take turns, and what is printed last is the ratio.
+//!
+//! The program makes network namespaces, mounts and interfaces: `scripts/bench` gives it private ones.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod attach;
+mod plugin;
+mod report;
+mod sandbox;
+mod shell;
+mod stats;
+mod traffic;
+
+/// Measures weft beside its peers. Run it by scripts/bench.
+#[derive(Parser)]
+struct Arguments {
+    /// Folder of weft's programs.
+    #[arg(long, env = "WEFT_BIN_DIR", default_value = "target/release", global = true)]
+    weft: PathBuf,
+
+    /// Folder of the reference plugins.
+    #[arg(long, default_value = "/usr/lib/cni", global = true)]
+    reference: PathBuf,
+
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// ADD and DEL of weft + weft-ipam, and of the reference bridge + host-local.
+    Attach(attach::Options),
+    /// TCP throughput and round trips between containers on two hosts, and over a vxlan device made by hand.
+    Traffic(traffic::Options),
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    // Plugins are started with this as CNI_PATH, and from other namespaces.
+    let weft = arguments.weft.canonicalize()?;
+    match arguments.what {
+        What::Attach(options) => attach::measure(&options, &weft, &arguments.reference),
+        What::Traffic(options) => traffic::measure(&options, &weft),
+    }
+}

@@ -1,0 +1,158 @@
+//! ADD and DEL of weft and of the reference plugins, in turns.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use crate::plugin::Plugin;
+use crate::report::{self, Goal};
+use crate::sandbox::Sandbox;
+use crate::shell::{run, run_all};
+use crate::stats::Samples;
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Calls of each kind, plugin and case.
+    #[arg(long, default_value_t = 400)]
+    calls: usize,
+
+    /// How many calls run at a time, one case each.
+    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    parallel: Vec<usize>,
+}
+
+const NODE_CONFIG: &str = "/run/weft-bench.toml";
+
+pub(crate) fn measure(options: &Options, weft: &Path, reference: &Path) -> Result<()> {
+    make_host()?;
+    for ip_masq in [false, true] {
+        let networks = [weft_network(weft, ip_masq), reference_network(reference, ip_masq)];
+        let _residents = first_add(&networks, ip_masq)?;
+        for &parallel in &options.parallel {
+            compare(&networks, ip_masq, parallel, options.calls)?;
+        }
+    }
+    Ok(())
+}
+
+/// One host with an interface for an underlay that leads nowhere: one node has no peers.
+fn make_host() -> Result<()> {
+    std::fs::write(
+        NODE_CONFIG,
+        "node = \"bench\"\nunderlay = \"under0\"\n[store]\ntype = \"local\"\naddress = \"/run/weft-bench-store\"\n",
+    )?;
+    run_all(
+        "ip link set lo up
+         ip link add name under0 type veth peer name cable
+         ip link set cable up
+         ip link set under0 up
+         ip address add 198.18.0.1/24 dev under0",
+    )
+}
+
+/// Both kinds of network have an address for the host and a default route; they differ in nothing else that a
+/// container sees.
+fn weft_network(folder: &Path, ip_masq: bool) -> Plugin {
+    let conf = json!({
+        "cniVersion": "1.0.0", "name": format!("weft{}", u8::from(ip_masq)), "type": "weft",
+        "isGateway": true, "ipMasq": ip_masq, "mtu": 1450,
+        "ipam": {
+            "type": "weft-ipam", "subnet": if ip_masq { "10.9.0.0/16" } else { "10.8.0.0/16" },
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    });
+    Plugin {
+        name: "weft",
+        folder: folder.into(),
+        conf,
+        host: None,
+        node_config: Some(NODE_CONFIG.into()),
+    }
+}
+
+fn reference_network(folder: &Path, ip_masq: bool) -> Plugin {
+    let conf = json!({
+        "cniVersion": "1.0.0", "name": format!("ref{}", u8::from(ip_masq)), "type": "bridge",
+        "bridge": format!("ref{}", u8::from(ip_masq)), "isGateway": true, "ipMasq": ip_masq, "mtu": 1450,
+        "ipam": {
+            "type": "host-local", "subnet": if ip_masq { "10.7.0.0/16" } else { "10.6.0.0/16" },
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    });
+    Plugin { name: "bridge", folder: folder.into(), conf, host: None, node_config: None }
+}
+
+/// The first ADD makes the bridge, claims the block and sets the firewall up. Returns the containers, for a busy node
+/// always has some.
+fn first_add(networks: &[Plugin; 2], ip_masq: bool) -> Result<[Sandbox; 2]> {
+    let residents = [Sandbox::create("weft-resident")?, Sandbox::create("bridge-resident")?];
+    let mut took = [0.0; 2];
+    for ((network, sandbox), took) in networks.iter().zip(&residents).zip(&mut took) {
+        *took = network.call("ADD", sandbox)?.took.as_secs_f64() * 1e3;
+    }
+    if ip_masq {
+        expect_masquerade()?;
+    }
+    report::title(&format!("First ADD of a network on a node, {}", with(ip_masq)));
+    report::line("ADD", "ms", took[0], took[1], None);
+    Ok(residents)
+}
+
+/// A ratio of something with masquerade to something without would flatter.
+fn expect_masquerade() -> Result<()> {
+    if run("nft list table inet weft")?.contains("masquerade") {
+        return Ok(());
+    }
+    bail!("weft's network with ipMasq has no masquerade rule");
+}
+
+fn compare(networks: &[Plugin; 2], ip_masq: bool, parallel: usize, calls: usize) -> Result<()> {
+    let mut adds: [Samples; 2] = Default::default();
+    let mut dels: [Samples; 2] = Default::default();
+    for round in 0..calls.div_ceil(parallel) {
+        // Who goes first changes each round, for whoever follows finds warmer caches and a busier kernel.
+        for turn in 0..2 {
+            let which = (round + turn) % 2;
+            let sandboxes = (0..parallel)
+                .map(|number| {
+                    Sandbox::create(&format!("{}-{round}-{number}", networks[which].name))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            batch(&networks[which], "ADD", &sandboxes, &mut adds[which])?;
+            batch(&networks[which], "DEL", &sandboxes, &mut dels[which])?;
+        }
+    }
+    report::title(&format!("{parallel} at a time, {}, {calls} calls each", with(ip_masq)));
+    let goals = if ip_masq { [0.2, 0.35] } else { [0.5, 0.9] };
+    for (verb, samples, goal) in [("ADD", adds, goals[0]), ("DEL", dels, goals[1])] {
+        for (percent, goal) in [(50, Some(Goal::AtMost(goal))), (99, None)] {
+            let [weft, peer] =
+                [&samples[0], &samples[1]].map(|samples| samples.percentile(percent));
+            report::line(&format!("{verb} p{percent}"), "ms", weft, peer, goal);
+        }
+    }
+    Ok(())
+}
+
+/// Makes one call for each sandbox, all at the same time.
+fn batch(network: &Plugin, verb: &str, sandboxes: &[Sandbox], samples: &mut Samples) -> Result<()> {
+    let took = std::thread::scope(|scope| {
+        let calls: Vec<_> = sandboxes
+            .iter()
+            .map(|sandbox| scope.spawn(|| network.call(verb, sandbox).map(|call| call.took)))
+            .collect();
+        calls
+            .into_iter()
+            .map(|call| call.join().unwrap_or_else(|_| bail!("a call's thread panicked")))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    samples.extend(took);
+    Ok(())
+}
+
+fn with(ip_masq: bool) -> &'static str {
+    if ip_masq { "with ipMasq" } else { "without ipMasq" }
+}
