@@ -4,7 +4,7 @@
 load helpers
 
 EXAMPLES=$WEFT_REPO/conf-examples
-# Of Consul's policy: as Consul's own documentation writes tokens.
+# The token that may do everything on the Consul that has ACLs.
 ROOT_TOKEN=11111111-1111-1111-1111-111111111111
 
 setup() {
@@ -198,7 +198,7 @@ use_node_config() {
     run ! in_host a curl --silent --fail -X PUT -d x -H "X-Consul-Token: $token" "$url/v1/kv/elsewhere"
 
     sed -i '/^token/d' "$(node_config a)"
-    run weftctl a network create third --subnet 10.16.0.0/16
+    run weftctl a network inspect ovnet1
     [[ $status != 0 && $output == *"check the token and its policies"* ]] || fail "$output"
 }
 
@@ -229,7 +229,7 @@ agent_is_alive() {
 }
 
 @test "weftd.service: systemd accepts it, and weftd works with the rights that it leaves" {
-    local unit=$WEFT_TEST_DIR/weftd.service
+    local unit=$WEFT_TEST_DIR/weftd.service bound
     sed "s#/usr/local/sbin/weftd#$WEFT_BIN_DIR/weftd#" "$EXAMPLES/weftd.service" >"$unit"
     if command -v systemd-analyze >/dev/null; then
         run systemd-analyze verify --man=no "$unit"
@@ -241,7 +241,7 @@ agent_is_alive() {
     write_node_config b
     add_container a box
     cni a ADD box eth0 "$(plugin_conf ovnet1.conflist 0)"
-    local bound=$(sed -n 's/^CapabilityBoundingSet=CAP_//p' "$unit")
+    bound=$(sed -n 's/^CapabilityBoundingSet=CAP_//p' "$unit")
     start_daemon a weftd setpriv --bounding-set "-all,+${bound,,}" --inh-caps "-all" --no-new-privs \
         "$WEFT_BIN_DIR/weftd"
     # A peer comes, and the bridge breaks: both are weftd's to notice.
