@@ -16,8 +16,9 @@ setup_underlay() {
     # Where br_netfilter is present, frames between two hosts would run through this machine's iptables.
     in_machine underlay sysctl -qe -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
     in_machine underlay sysctl -q -w net.ipv4.ip_forward=1
+    # Without a MAC of its own the bridge takes a host's, and all others lose it for seconds when that host is killed.
     in_machine underlay ip -batch - <<BATCH
-link add name br0 type bridge
+link add name br0 address 02:00:00:00:00:fe type bridge
 address add $(underlay_address 1)/24 dev br0
 link set dev br0 up
 address add $WEFT_OUTSIDE_IP/32 dev lo
