@@ -193,6 +193,8 @@ fn check_ifname(name: &str) -> Result<(), CniError> {
         "the kernel keeps this name for itself"
     } else if name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace()) {
         "'/', ':' and blanks are not allowed"
+    } else if name.contains('%') {
+        "the kernel takes '%' for the place of a number"
     } else {
         return Ok(());
     };
@@ -258,7 +260,7 @@ mod tests {
         for id in ["../x", "-a", "a/b", "a b", "é"] {
             assert!(with(id, "eth0").starts_with("invalid characters in containerID"), "{id}");
         }
-        for ifname in [".", "..", "a/b", "a:b", "a b", "a-name-too-long-"] {
+        for ifname in [".", "..", "a/b", "a:b", "a b", "a-name-too-long-", "eth%d"] {
             assert!(with("c", ifname).starts_with("invalid CNI_IFNAME"), "{ifname}");
         }
     }

@@ -51,6 +51,9 @@ fn check_ifname(kind: &'static str, value: &str) -> Result<(), ModelError> {
     if value.chars().any(|c| c == '/' || c == ':' || c.is_whitespace()) {
         return refuse("'/', ':' and blanks are not allowed");
     }
+    if value.contains('%') {
+        return refuse("the kernel takes '%' for the place of a number");
+    }
     Ok(())
 }
 
@@ -157,7 +160,7 @@ mod tests {
         for good in ["eth0", "a-very-long-nam", "@x", "é"] {
             assert!(IfName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "a:b", "a b", "sixteen-letters-"] {
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "sixteen-letters-", "eth%d"] {
             assert!(IfName::new(bad).is_err(), "{bad}");
         }
     }
