@@ -52,6 +52,10 @@ struct OldIp {
 impl CniResult {
     /// Reads a result. One that does not say its version is of `assumed`.
     pub fn parse(value: &Value, assumed: Version) -> Result<Self, String> {
+        // serde would take a list for the fields of a struct in their order.
+        if !value.is_object() {
+            return Err(format!("expected an object, not {value}"));
+        }
         let version = match value.get("cniVersion").and_then(Value::as_str) {
             None | Some("") => assumed,
             Some(text) => text.parse().map_err(|_| format!("result of unknown version {text}"))?,

@@ -98,7 +98,13 @@ fn what_other_programs_write_is_understood() {
     assert_eq!(result.interfaces[0].mac, "02:42:0a:09:00:05");
     assert_eq!(result.ips[0].gateway, None);
     assert_eq!(parse(&json!({})), CniResult::default());
-    for bad in [json!({"ips": [{"address": "x"}]}), json!({"ips": 7}), json!({"cniVersion": "7"})] {
+    for bad in [
+        json!({"ips": [{"address": "x"}]}),
+        json!({"ips": 7}),
+        json!({"cniVersion": "7"}),
+        json!([]),
+        json!(7),
+    ] {
         assert!(CniResult::parse(&bad, Version::V1_0_0).is_err(), "{bad}");
     }
 }
