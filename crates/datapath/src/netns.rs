@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
@@ -30,7 +30,10 @@ impl Netns {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DatapathError> {
         let path = path.into();
         let refuse = |reason: String| DatapathError::Netns { path: path.clone(), reason };
-        let file = File::open(&path).map_err(|error| match error.kind() {
+        // Opening a pipe would otherwise wait for somebody to write to it.
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        let file = options.open(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => refuse("nothing is there".into()),
             _ => refuse(error.to_string()),
         })?;
@@ -107,6 +110,11 @@ mod tests {
         let error = Netns::open("/nonexistent/ns").unwrap_err().to_string();
         assert!(error.contains("/nonexistent/ns") && error.contains("nothing is there"), "{error}");
         let error = Netns::open("/etc/passwd").unwrap_err().to_string();
+        assert!(error.contains("ordinary file"), "{error}");
+        let pipe = std::env::temp_dir().join(format!("weft-netns-{}", std::process::id()));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = Netns::open(&pipe).unwrap_err().to_string();
+        std::fs::remove_file(pipe).unwrap();
         assert!(error.contains("ordinary file"), "{error}");
     }
 
