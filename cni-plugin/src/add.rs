@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use log::debug;
-use weft_cni::result::Interface;
+use weft_cni::result::{Dns, Interface};
 use weft_cni::{CniError, CniResult, Request, code};
 use weft_datapath::attach::{self, Hairpin, InterfaceSpec, PortSpec, Route};
 use weft_datapath::netlink::Netlink;
@@ -22,10 +22,10 @@ use crate::undo::Undo;
 pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     let call = Call::of(request)?;
     let ipam = Ipam::of(request)?;
-    let wanted_mac = requested_mac(request)?;
+    let wishes = Wishes::of(request)?;
     let sandbox = Sandbox::open(request)?;
     let mut undo = Undo::default();
-    match connect(request, &call, ipam.as_ref(), wanted_mac, &sandbox, &mut undo).await {
+    match connect(request, &call, ipam.as_ref(), wishes, &sandbox, &mut undo).await {
         Ok(result) => Ok(result),
         Err(error) => {
             undo.run().await;
@@ -34,9 +34,31 @@ pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     }
 }
 
+/// What the caller says beside the network. It is read before anything is made: what cannot be
+/// understood makes no network either.
+struct Wishes {
+    mac: Option<MacAddr>,
+    previous: CniResult,
+    dns: Dns,
+}
+
+impl Wishes {
+    fn of(request: &Request) -> Result<Self, CniError> {
+        // They are for the IPAM plugin, which comes too late to find that they are no list.
+        request.requested_ips()?;
+        Ok(Self {
+            mac: requested_mac(request)?,
+            previous: request.prev_result()?.unwrap_or_default(),
+            dns: request.dns()?,
+        })
+    }
+}
+
 /// The container's network namespace.
 struct Sandbox {
     netns: Netns,
+    /// A connection to the kernel inside of it.
+    inside: Netlink,
     path: String,
 }
 
@@ -52,7 +74,10 @@ impl Sandbox {
                  its own"
             )));
         }
-        Ok(Self { netns, path })
+        // Only who enters it learns whether it is a namespace of networks.
+        let inside = Netlink::open_in(&netns)
+            .map_err(|error| kernel_error("enter the container's namespace", error))?;
+        Ok(Self { netns, inside, path })
     }
 }
 
@@ -60,7 +85,7 @@ async fn connect<'a>(
     request: &'a Request,
     call: &'a Call,
     ipam: Option<&'a Ipam>,
-    wanted_mac: Option<MacAddr>,
+    wishes: Wishes,
     sandbox: &Sandbox,
     undo: &mut Undo<'a>,
 ) -> Result<CniResult, CniError> {
@@ -85,7 +110,16 @@ async fn connect<'a>(
         ifname: request.ifname(),
         netns: &sandbox.netns,
     };
-    let state = make_port(call, &network, state, &mut port).await?;
+    let state = match make_port(call, &network, state, &mut port).await {
+        Ok(state) => state,
+        Err(error) => {
+            // A container that is attached already keeps its address.
+            if call.is_attached().await {
+                undo.forget();
+            }
+            return Err(error);
+        }
+    };
     undo.port(call.host.netlink(), &call.host_end);
 
     let assigned = match running {
@@ -93,13 +127,11 @@ async fn connect<'a>(
         Some(running) => addresses(running, request)?,
     };
     let ips: Vec<IpNetwork> = assigned.ips.iter().map(|ip| ip.address).collect();
-    let mac = wanted_mac.unwrap_or_else(|| mac_for(&network, &ips, call));
-    let inside = Netlink::open_in(&sandbox.netns)
-        .map_err(|error| kernel_error("enter the container's namespace", error))?;
+    let mac = wishes.mac.unwrap_or_else(|| mac_for(&network, &ips, call));
     let routes = routes(&assigned);
     let interface =
         InterfaceSpec { ifname: request.ifname(), mac, addresses: &ips, routes: &routes };
-    attach::configure_interface(&inside, &interface)
+    attach::configure_interface(&sandbox.inside, &interface)
         .await
         .map_err(|error| call.error("configure the interface", error))?;
     let hairpin = match call.conf.hairpin {
@@ -109,7 +141,7 @@ async fn connect<'a>(
     attach::secure_port(call.host.netlink(), &port, mac, hairpin)
         .await
         .map_err(|error| call.error("protect the interface", error))?;
-    describe(request, call, &state, assigned, mac, &sandbox.path)
+    Ok(describe(call, wishes, &state, assigned, mac, &sandbox.path))
 }
 
 /// The network and what this host has of it; made first if this host has nothing.
@@ -129,6 +161,8 @@ async fn segment(call: &Call) -> Result<(Network, SegmentState), CniError> {
     {
         return Ok((network, state));
     }
+    let check = call.host.check_mtu(&call.attachment.network, spec.mtu).await;
+    check.map_err(|error| call.error("look at the underlay", error))?;
     let cluster = call.host.cluster();
     let network = networks::resolve(data_dir, cluster, &call.attachment.network, spec)
         .await
@@ -200,14 +234,14 @@ fn routes(assigned: &CniResult) -> Vec<Route> {
 
 /// The result, in the order that chained plugins go by: bridge, host end, container's end.
 fn describe(
-    request: &Request,
     call: &Call,
+    wishes: Wishes,
     state: &SegmentState,
     assigned: CniResult,
     mac: MacAddr,
     sandbox: &str,
-) -> Result<CniResult, CniError> {
-    let mut result = request.prev_result()?.unwrap_or_default();
+) -> CniResult {
+    let mut result = wishes.previous;
     let mtu = Some(state.mtu);
     let interface = |name: &str, mac: String, sandbox: &str| Interface {
         name: name.to_owned(),
@@ -222,13 +256,12 @@ fn describe(
     result.interfaces.push(interface(&bridge, bridge_mac, ""));
     result.interfaces.push(interface(&call.host_end, host_mac, ""));
     let index = result.interfaces.len();
-    result.interfaces.push(interface(request.ifname(), mac.to_string(), sandbox));
+    result.interfaces.push(interface(call.attachment.ifname.as_str(), mac.to_string(), sandbox));
     for mut ip in assigned.ips {
         ip.interface = Some(index);
         result.ips.push(ip);
     }
     result.routes.extend(assigned.routes);
-    let dns = request.dns()?;
-    result.dns = if dns == weft_cni::result::Dns::default() { assigned.dns } else { dns };
-    Ok(result)
+    result.dns = if wishes.dns == Dns::default() { assigned.dns } else { wishes.dns };
+    result
 }

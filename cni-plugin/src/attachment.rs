@@ -36,6 +36,11 @@ impl Call {
         Ok(Self { conf: conf(request)?, host: host()?, attachment, host_end })
     }
 
+    /// Whether the attachment's veth is there, or may be.
+    pub(crate) async fn is_attached(&self) -> bool {
+        !matches!(self.host.netlink().link(&self.host_end).await, Ok(None))
+    }
+
     /// The CNI error for `error`, with what was tried, the attachment and the node.
     pub(crate) fn error(&self, what: &str, error: impl Into<weft_host::HostError>) -> CniError {
         let node = &self.host.config().node;

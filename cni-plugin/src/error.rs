@@ -8,7 +8,9 @@ use weft_host::HostError;
 
 /// The CNI error for `error`, met while doing `what`.
 pub(crate) fn cni_error(what: &str, error: &HostError) -> CniError {
-    let code = if error.is_configuration() {
+    let code = if matches!(error, HostError::Datapath(DatapathError::Netns { .. })) {
+        code::INVALID_NETNS
+    } else if error.is_configuration() {
         code::INVALID_CONFIG
     } else if error.is_transient() {
         code::TRY_AGAIN_LATER

@@ -30,6 +30,11 @@ impl<'a> Undo<'a> {
         self.0.push(Step::Address { ipam, request });
     }
 
+    /// Takes nothing back: what is there is an earlier call's.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+
     /// Takes everything back. What fails is logged: the runtime calls DEL after a failed ADD, and
     /// that tries again.
     pub(crate) async fn run(mut self) {

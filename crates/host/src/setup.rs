@@ -15,7 +15,7 @@ use weft_datapath::peers::{self, Report, Tables};
 use weft_datapath::segment::{self, Segment, SegmentSpec, Tunnel};
 use weft_datapath::underlay::{self, Selector, Underlay};
 use weft_model::network::Mode;
-use weft_model::{MacAddr, Network, mtu};
+use weft_model::{MacAddr, Network, NetworkName, mtu};
 use weft_node::config::Underlay as UnderlayConfig;
 use weft_node::networks::create_private_dir;
 use weft_node::{Cluster, NodeConfig, NodeError, addresses, lock};
@@ -74,7 +74,7 @@ impl Host {
         let data_dir = &self.config.data_dir;
         let _turn = self.take_turn(network).await?;
         let underlay = self.underlay().await?;
-        let mtu = mtu_of(network, underlay.as_ref())?;
+        let mtu = mtu_of(network.name(), network.record().mtu, underlay.as_ref())?;
         let node_addresses = self.node_addresses(network, underlay.as_ref()).await?;
         let spec = self.spec(network, underlay.as_ref(), mtu, node_addresses);
         let segment = segment::ensure(&self.netlink, &spec).await?;
@@ -105,7 +105,7 @@ impl Host {
     pub async fn repair(&self, state: &SegmentState) -> Result<SegmentState, HostError> {
         let underlay = self.underlay().await?;
         let network = &state.network;
-        let mtu = mtu_of(network, underlay.as_ref())?;
+        let mtu = mtu_of(network.name(), network.record().mtu, underlay.as_ref())?;
         if underlay.as_ref().map(|underlay| underlay.vtep) != state.vtep || mtu != state.mtu {
             return self.ensure(network).await;
         }
@@ -144,6 +144,16 @@ impl Host {
             node_addresses,
             gateways: gateways(network),
         }
+    }
+
+    /// Checks that a network with the MTU `wanted` could be put on this host. A network that is made
+    /// without asking would have to be removed before a smaller MTU can be had.
+    pub async fn check_mtu(
+        &self,
+        network: &NetworkName,
+        wanted: Option<u32>,
+    ) -> Result<(), HostError> {
+        mtu_of(network, wanted, self.underlay().await?.as_ref()).map(drop)
     }
 
     /// Whether the devices are as they were noted.
@@ -269,8 +279,11 @@ impl Host {
 }
 
 /// The MTU of the network on this host, in bytes.
-fn mtu_of(network: &Network, underlay: Option<&Underlay>) -> Result<u32, HostError> {
-    let wanted = network.record().mtu;
+fn mtu_of(
+    network: &NetworkName,
+    wanted: Option<u32>,
+    underlay: Option<&Underlay>,
+) -> Result<u32, HostError> {
     let Some(underlay) = underlay else { return Ok(wanted.unwrap_or(MTU_WITHOUT_UNDERLAY)) };
     let possible = mtu::overlay(underlay.mtu, &[mtu::Overhead::vxlan(underlay.vtep)]);
     if possible < mtu::MINIMUM {
@@ -279,7 +292,7 @@ fn mtu_of(network: &Network, underlay: Option<&Underlay>) -> Result<u32, HostErr
     }
     match wanted {
         Some(wanted) if wanted > possible => Err(HostError::MtuTooLarge {
-            network: network.name().clone(),
+            network: network.clone(),
             wanted,
             underlay: underlay.name.clone(),
             possible,
