@@ -146,6 +146,10 @@ impl Store for ConsulStore {
             // A malformed operation is a 409 too, but this client writes none.
             StatusCode::CONFLICT => {
                 let failures: kv::Failures = self.json(&answer)?;
+                if let Some(cause) = failures.denial() {
+                    let (store, cause) = (self.describe(), cause.to_owned());
+                    return Err(StoreError::Denied { store, cause });
+                }
                 failures.first().ok_or_else(|| self.unexpected(&answer))
             }
             _ => Err(self.unexpected(&answer)),

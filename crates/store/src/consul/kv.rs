@@ -103,4 +103,12 @@ impl Failures {
         let first = self.errors?.into_iter().min_by_key(|failure| failure.op_index)?;
         Some(TxnOutcome::Conflict { op: first.op_index, what: first.what })
     }
+
+    /// Consul's sentence, if it was the token that did not allow an operation. Nothing but the text
+    /// tells this from a conflict (`acl.ErrPermissionDenied`).
+    pub(super) fn denial(&self) -> Option<&str> {
+        let failures = self.errors.as_deref()?.iter();
+        let mut texts = failures.map(|failure| failure.what.as_str());
+        texts.find(|text| text.contains("Permission denied"))
+    }
 }
