@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -27,6 +27,10 @@ use crate::StoreError;
 
 /// How long to wait for a connection. Consul is on this machine or in this data centre.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a connection may lie idle and be used again. A server that went away meanwhile leaves one
+/// that looks alive until a request is lost on it, and a write that may have arrived is not repeated.
+const IDLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What stands in a path as it is; `/` separates the segments of a key.
 const PLAIN: &AsciiSet =
@@ -49,7 +53,25 @@ pub(super) struct Client {
     endpoint: Endpoint,
     address: String,
     token: Option<String>,
-    idle: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Option<Idle>>,
+}
+
+/// A connection, and since when nobody uses it.
+struct Idle {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+impl Idle {
+    fn new(sender: SendRequest<Full<Bytes>>) -> Self {
+        Self { sender, since: Instant::now() }
+    }
+
+    /// The connection, if it can be relied on.
+    fn fresh(self) -> Option<SendRequest<Full<Bytes>>> {
+        let fresh = self.since.elapsed() < IDLE_PATIENCE && !self.sender.is_closed();
+        fresh.then_some(self.sender)
+    }
 }
 
 /// A request.
@@ -157,10 +179,10 @@ impl Client {
 
     async fn converse(&self, question: &Question) -> Result<Answer, StoreError> {
         let idle = if question.shares { self.idle.lock().await.take() } else { None };
-        if let Some(mut sender) = idle.filter(|sender| !sender.is_closed()) {
+        if let Some(mut sender) = idle.and_then(Idle::fresh) {
             match self.exchange(&mut sender, question).await {
                 Ok(answer) => {
-                    *self.idle.lock().await = Some(sender);
+                    *self.idle.lock().await = Some(Idle::new(sender));
                     return Ok(answer);
                 }
                 // The server closed the idle connection before the request was on its way.
@@ -172,7 +194,7 @@ impl Client {
         let answer = self.exchange(&mut sender, question).await;
         let answer = answer.map_err(|error| self.unreachable(error.to_string()))?;
         if question.shares {
-            *self.idle.lock().await = Some(sender);
+            *self.idle.lock().await = Some(Idle::new(sender));
         }
         Ok(answer)
     }
