@@ -4,9 +4,10 @@
 //! It knows no clock, no randomness and no I/O, so that the very code that runs in the plugin can
 //! be driven through every order of events by a simulator.
 //!
-//! A node first adopts what the store says it owns and its ledger does not know: blocks left from
-//! before a reboot, or claimed by a process that was killed before it could enter them. Only then it
-//! claims a free block. The lowest free block comes first, which keeps addresses small and legible
+//! A node first adopts a block that the store says it owns and its ledger does not know: one left
+//! from before a reboot, or claimed by a process that was killed before it could enter it. Adoption
+//! is a write, so that a release of the block that is still on its way to the store fails. Only when
+//! there is nothing to adopt, the node claims a free block. The lowest free block comes first, which keeps addresses small and legible
 //! while a cluster grows node by node. Whoever loses the race for it takes one at a place of its
 //! own, so a thousand nodes that start at once settle in about two rounds instead of a thousand.
 //!
@@ -37,6 +38,8 @@ pub enum Action {
     List,
     /// Create the block's key if it is absent, then report [`Event::Created`].
     Create(Block),
+    /// Write the block's key anew if it is as it was listed, then report [`Event::Adopted`].
+    Adopt(Block),
     /// It is over.
     Done(Claimed),
 }
@@ -48,13 +51,15 @@ pub enum Event {
     Listed(BTreeMap<Block, NodeName>),
     /// Whether the key was absent and is this node's now.
     Created(bool),
+    /// Whether the key was as listed.
+    Adopted(bool),
 }
 
 /// How a claim ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// These blocks are this node's: enter them into the ledger.
-    Own(Vec<Block>),
+    /// The block is this node's: enter it into the ledger.
+    Own(Block),
     /// Every block of the network has an owner.
     Exhausted {
         /// How many blocks there are that could hold a container.
@@ -95,11 +100,11 @@ impl<'a> Claim<'a> {
     pub fn next(&mut self, event: Event) -> Action {
         match event {
             Event::Listed(owners) => self.listed(&owners),
-            Event::Created(true) => match self.asked.take() {
-                Some(block) => Action::Done(Claimed::Own(vec![block])),
+            Event::Created(true) | Event::Adopted(true) => match self.asked.take() {
+                Some(block) => Action::Done(Claimed::Own(block)),
                 None => Action::List,
             },
-            Event::Created(false) => {
+            Event::Created(false) | Event::Adopted(false) => {
                 self.asked = None;
                 self.round += 1;
                 if self.round >= ROUNDS {
@@ -111,31 +116,25 @@ impl<'a> Claim<'a> {
     }
 
     fn listed(&mut self, owners: &BTreeMap<Block, NodeName>) -> Action {
-        let unknown: Vec<Block> = owners
-            .iter()
-            .filter(|(block, owner)| *owner == self.node && !self.known.contains(block))
-            .map(|(block, _)| *block)
-            .collect();
-        let block = match self.target {
-            Target::AnyBlock if !unknown.is_empty() => {
-                return Action::Done(Claimed::Own(unknown));
+        let unknown = || {
+            let mut own = owners.iter().filter(|(_, owner)| *owner == self.node);
+            own.find(|(block, _)| !self.known.contains(block)).map(|(block, _)| *block)
+        };
+        let action = match self.target {
+            Target::AnyBlock => {
+                unknown().map(Action::Adopt).or_else(|| self.choose(owners).map(Action::Create))
             }
-            Target::AnyBlock => self.choose(owners),
             Target::Exactly(block) => match owners.get(&block) {
-                Some(owner) if owner == self.node => {
-                    return Action::Done(Claimed::Own(vec![block]));
-                }
+                Some(owner) if owner == self.node => Some(Action::Adopt(block)),
                 Some(owner) => return Action::Done(Claimed::OwnedBy(owner.clone())),
-                None => Some(block),
+                None => Some(Action::Create(block)),
             },
         };
-        match block {
-            Some(block) => {
-                self.asked = Some(block);
-                Action::Create(block)
-            }
-            None => Action::Done(self.exhausted(owners)),
+        let Some(action) = action else { return Action::Done(self.exhausted(owners)) };
+        if let Action::Adopt(block) | Action::Create(block) = action {
+            self.asked = Some(block);
         }
+        action
     }
 
     /// A block without an owner: the lowest in the first round, later one at a place that differs
@@ -208,6 +207,7 @@ mod tests {
                         self.0.entry(block).or_insert_with(|| owner.clone());
                         Event::Created(absent)
                     }
+                    Action::Adopt(block) => Event::Adopted(self.0.get(&block) == Some(owner)),
                     Action::Done(claimed) => return claimed,
                 };
                 claim.1 = claim.0.next(event);
@@ -220,7 +220,7 @@ mod tests {
         let (network, a) = (network("10.9.0.0/16"), node("a"));
         let mut store = Store(BTreeMap::from([("0-0-6".parse().unwrap(), node("b"))]));
         let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, []), &a);
-        assert_eq!(claimed, Claimed::Own(vec!["0-64-6".parse().unwrap()]));
+        assert_eq!(claimed, Claimed::Own("0-64-6".parse().unwrap()));
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         let (old, known): (Block, Block) = ("0-128-6".parse().unwrap(), "0-0-6".parse().unwrap());
         let mut store = Store(BTreeMap::from([(old, a.clone()), (known, a.clone())]));
         let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, [known]), &a);
-        assert_eq!(claimed, Claimed::Own(vec![old]));
+        assert_eq!(claimed, Claimed::Own(old));
         assert_eq!(store.0.len(), 2);
     }
 
@@ -238,7 +238,7 @@ mod tests {
         let (network, a) = (network("10.9.0.0/30"), node("a"));
         let mut store = Store::default();
         let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, []), &a);
-        assert_eq!(claimed, Claimed::Own(vec!["0-2-0".parse().unwrap()]));
+        assert_eq!(claimed, Claimed::Own("0-2-0".parse().unwrap()));
         let known = store.0.keys().copied().collect::<Vec<_>>();
         let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, known), &a);
         assert_eq!(claimed, Claimed::Exhausted { blocks: 4, nodes: 1 });
@@ -252,7 +252,7 @@ mod tests {
         let target = Target::Exactly(block);
         for _ in 0..2 {
             let claimed = store.run(Claim::new(&network, &a, target, []), &a);
-            assert_eq!(claimed, Claimed::Own(vec![block]));
+            assert_eq!(claimed, Claimed::Own(block));
         }
         let claimed = store.run(Claim::new(&network, &b, target, []), &b);
         assert_eq!(claimed, Claimed::OwnedBy(a));

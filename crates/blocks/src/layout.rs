@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use weft_model::{Block, NetworkName};
+use weft_model::{Block, LoanId, NetworkName};
 
 use crate::Holder;
 
@@ -46,6 +46,28 @@ impl NetworkDir {
     /// Locked by the one process that is claiming a block.
     pub fn claim_lock(&self) -> PathBuf {
         self.root.join("claim.lock")
+    }
+
+    /// Held by the process that is borrowing an address, for as long as it is at it.
+    pub fn borrowing(&self, loan: LoanId) -> PathBuf {
+        self.borrowings().join(loan.to_string())
+    }
+
+    /// Where the files of processes lie that are borrowing.
+    pub fn borrowings(&self) -> PathBuf {
+        self.root.join("borrowing")
+    }
+
+    pub(crate) fn returns(&self) -> PathBuf {
+        self.root.join("returns")
+    }
+
+    pub(crate) fn returned(&self, loan: LoanId) -> PathBuf {
+        self.returns().join(loan.to_string())
+    }
+
+    pub(crate) fn stranded(&self, block: &Block) -> PathBuf {
+        self.root.join("stranded").join(block.to_string())
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

@@ -14,6 +14,7 @@ use weft_model::{Block, HostNumber, Network, PoolIndex};
 use crate::index::{Counts, Fresh, Index, Slot, State};
 use crate::layout::NetworkDir;
 use crate::reservation::{Holder, Reservation, Sandbox, hash};
+
 use crate::{LedgerError, files};
 
 /// Which address is wanted.
@@ -39,11 +40,15 @@ pub enum Outcome {
     NotOwned(Block),
     /// The network never hands out this address: gateway, excluded, out of range.
     Withheld,
+    /// The holder has an address that is no longer this node's to give: its block went to another
+    /// node.
+    Stranded(Reservation),
 }
 
 /// The open ledger of one network on this node.
 #[derive(Debug)]
 pub struct Ledger {
+    data_dir: PathBuf,
     dir: NetworkDir,
     network: Network,
     fingerprint: u64,
@@ -65,7 +70,17 @@ impl Ledger {
         files::create_dir(&dir.reservations())?;
         // What of the definition decides which addresses may be handed out.
         let pools = serde_json::to_string(&network.record().pools).unwrap_or_default();
-        Ok(Self { dir, network, fingerprint: hash(&pools) })
+        Ok(Self { data_dir: data_dir.to_owned(), dir, network, fingerprint: hash(&pools) })
+    }
+
+    /// Where the ledger's files lie.
+    pub fn dir(&self) -> &NetworkDir {
+        &self.dir
+    }
+
+    /// The data directory of the node.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// The network's definition, as the ledger was opened with it.
@@ -82,19 +97,15 @@ impl Ledger {
     ) -> Result<Outcome, LedgerError> {
         let mut locked = self.lock()?;
         if let Some(reservation) = self.reservation(holder)? {
-            return Ok(Outcome::Held(reservation));
+            return Ok(match locked.is_stranded(&reservation)? {
+                true => Outcome::Stranded(reservation),
+                false => Outcome::Held(reservation),
+            });
         }
-        let slot = match want {
-            Want::Any => match locked.index.oldest_free().map_err(self.index_error())? {
-                Some((slot, _)) => slot,
-                None => return Ok(Outcome::NoRoom),
-            },
-            Want::Exactly(pool, host) => match locked.slot_of(pool, host)? {
-                Ok(slot) => slot,
-                Err(outcome) => return Ok(outcome),
-            },
-        };
-        locked.enter(slot, holder, sandbox).map(Outcome::Held)
+        match locked.choose(want)? {
+            Ok(slot) => locked.enter(slot, holder, sandbox).map(Outcome::Held),
+            Err(outcome) => Ok(outcome),
+        }
     }
 
     /// Takes back what `holder` holds, and says what it was. Nothing held is nothing to do.
@@ -104,8 +115,14 @@ impl Ledger {
         match self.reservation(holder) {
             Ok(None) => Ok(None),
             Ok(Some(reservation)) => {
-                let slot = locked.base_of(reservation.pool, reservation.host)?;
-                locked.remove(&path, slot)?;
+                let mut slot = locked.base_of(reservation.pool, reservation.host)?;
+                if locked.is_stranded(&reservation)? {
+                    slot = None;
+                }
+                match &reservation.loan {
+                    None => locked.remove(&path, slot)?,
+                    Some(loan) => locked.give_back(&path, loan.id, slot)?,
+                }
                 Ok(Some(reservation))
             }
             Err(LedgerError::Damaged { path, reason }) => {
@@ -157,7 +174,8 @@ impl Ledger {
         Ok(self.lock()?.index.counts())
     }
 
-    /// Enters a block that the cluster store says is this node's. Entering it twice is no change.
+    /// Enters a block that the cluster store says is this node's, and none of whose addresses lives
+    /// on another node. Entering it twice is no change.
     pub fn add_block(&self, block: &Block) -> Result<(), LedgerError> {
         let mut locked = self.lock()?;
         if self.owns(block) {
@@ -188,6 +206,25 @@ impl Ledger {
             locked.index.remove(base, block.bits().size()).map_err(self.index_error())
         })?;
         Ok(true)
+    }
+
+    /// The owned blocks, each with how many of its addresses are free and held.
+    pub fn usage(&self) -> Result<Vec<(Block, Counts)>, LedgerError> {
+        let locked = self.lock()?;
+        let mut usage = vec![];
+        for block in self.blocks()? {
+            let Some(base) = locked.base_of(block.pool(), block.first())? else { continue };
+            let mut counts = Counts::default();
+            for (slot, _) in (base..).zip(block.hosts()) {
+                match locked.index.get(slot).map_err(self.index_error())?.state {
+                    State::Free => counts.free += 1,
+                    State::Reserved => counts.reserved += 1,
+                    State::Hole | State::Withheld => {}
+                }
+            }
+            usage.push((block, counts));
+        }
+        Ok(usage)
     }
 
     fn lock(&self) -> Result<Locked<'_>, LedgerError> {
@@ -257,6 +294,16 @@ impl Ledger {
         files::put(&self.dir.block(block), &self.scratch(), base.to_string().as_bytes())
     }
 
+    /// Writes the file of a reservation. The caller holds the lock.
+    fn put_reservation(&self, reservation: &Reservation) -> Result<(), LedgerError> {
+        let path = self.dir.reservation(&reservation.holder);
+        let mut content = serde_json::to_vec(reservation).map_err(|error| {
+            LedgerError::Damaged { path: path.clone(), reason: error.to_string() }
+        })?;
+        content.push(b'\n');
+        files::put(&path, &self.scratch(), &content)
+    }
+
     /// Where files are written before they are renamed into place; under the lock there is but
     /// one at a time.
     fn scratch(&self) -> PathBuf {
@@ -287,6 +334,17 @@ pub fn forget(
 }
 
 impl Locked<'_> {
+    /// The slot that a wish comes down to, or why there is none.
+    fn choose(&self, want: Want) -> Result<Result<Slot, Outcome>, LedgerError> {
+        match want {
+            Want::Exactly(pool, host) => self.slot_of(pool, host),
+            Want::Any => {
+                let oldest = self.index.oldest_free().map_err(self.ledger.index_error())?;
+                Ok(oldest.map(|(slot, _)| slot).ok_or(Outcome::NoRoom))
+            }
+        }
+    }
+
     /// The slot of a wanted address, or why it is not to be had.
     fn slot_of(
         &self,
@@ -364,22 +422,17 @@ impl Locked<'_> {
                 reason: format!("it names pool {}, which the network lacks", record.pool),
             });
         };
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
         let reservation = Reservation {
             holder: holder.clone(),
             pool,
             host,
             addresses: addresses.iter().collect(),
             sandbox: sandbox.cloned(),
-            created,
+            loan: None,
+            created: now(),
         };
-        let path = ledger.dir.reservation(holder);
-        let mut content = serde_json::to_vec(&reservation).map_err(|error| {
-            LedgerError::Damaged { path: path.clone(), reason: error.to_string() }
-        })?;
-        content.push(b'\n');
         self.change(|locked| {
-            files::put(&path, &ledger.scratch(), &content)?;
+            ledger.put_reservation(&reservation)?;
             locked.index.reserve(slot, holder.hash()).map_err(ledger.index_error())
         })?;
         Ok(reservation)
@@ -406,12 +459,21 @@ impl Locked<'_> {
     }
 }
 
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
+
 fn read_reservation(path: &Path) -> Result<Option<Reservation>, LedgerError> {
     let Some(content) = files::read(path)? else { return Ok(None) };
     serde_json::from_slice(&content)
         .map(Some)
         .map_err(|error| LedgerError::Damaged { path: path.to_owned(), reason: error.to_string() })
 }
+
+mod loans;
+pub use loans::Away;
+mod stranded;
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use weft_model::{ContainerId, HostNumber, IfName, PoolIndex};
+use weft_model::{ContainerId, HostNumber, IfName, LoanId, NodeName, PoolIndex};
 
 /// File names longer than this are shortened and made unique by a hash (`NAME_MAX` is 255).
 const LONGEST_FILE_NAME: usize = 240;
+
+/// With what the names of files begin that stand for lent addresses.
+pub(crate) const LENT: &str = "@lent-";
 
 /// Who holds an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +27,19 @@ pub enum Holder {
     },
     /// The node itself, on its bridge.
     Node,
+    /// Another node: the address lives there for now.
+    #[serde(rename_all = "camelCase")]
+    Lent {
+        /// The pool of the lent address.
+        pool: PoolIndex,
+        /// Its host number.
+        host: HostNumber,
+        /// Where it lives.
+        node: NodeName,
+        /// The loan; absent where the address lives there by another right.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loan: Option<LoanId>,
+    },
 }
 
 impl Holder {
@@ -32,6 +48,7 @@ impl Holder {
     pub(crate) fn file_name(&self) -> String {
         let name = match self {
             Self::Node => return "@node".to_owned(),
+            Self::Lent { pool, host, .. } => return format!("{LENT}{pool}-{host}"),
             Self::Attachment { container_id, ifname } => format!("{container_id}@{ifname}"),
         };
         if name.len() <= LONGEST_FILE_NAME {
@@ -58,6 +75,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node => f.write_str("the node itself"),
+            Self::Lent { node, .. } => write!(f, "node {node}, to which it was lent"),
             Self::Attachment { container_id, ifname } => write!(f, "{container_id}/{ifname}"),
         }
     }
@@ -99,8 +117,21 @@ pub struct Reservation {
     /// The sandbox, if the holder is an attachment and its namespace was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<Sandbox>,
+    /// The loan, if the address was borrowed from another node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loan: Option<Loan>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
+}
+
+/// Where a borrowed address comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Loan {
+    /// The loan.
+    pub id: LoanId,
+    /// The owner of the block.
+    pub lender: NodeName,
 }
 
 #[cfg(test)]

@@ -139,6 +139,7 @@ mod tests {
             node: name(node),
             mac: "02:00:00:00:00:01".parse().unwrap(),
             lender: None,
+            loan: None,
         };
         roster.endpoints.insert("10.9.0.2".parse().unwrap(), endpoint("peer"));
         roster.endpoints.insert("10.9.0.5".parse().unwrap(), endpoint("own"));

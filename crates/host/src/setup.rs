@@ -209,12 +209,14 @@ impl Host {
     async fn take_turn(&self, network: &Network) -> Result<File, NodeError> {
         let dir = NetworkDir::new(&self.config.data_dir, network.name());
         create_private_dir(dir.root())?;
-        lock::wait(&dir.segment_lock(), TURN_PATIENCE).await?.ok_or_else(|| NodeError::Busy {
-            work: "setting up",
-            network: network.name().clone(),
-            waited: TURN_PATIENCE,
-            store: self.cluster.store().describe(),
-        })
+        lock::wait(self.cluster.surroundings(), &dir.segment_lock(), TURN_PATIENCE)
+            .await?
+            .ok_or_else(|| NodeError::Busy {
+                work: "setting up",
+                network: network.name().clone(),
+                waited: TURN_PATIENCE,
+                store: self.cluster.store().describe(),
+            })
     }
 
     /// The underlay. A single node does without one.

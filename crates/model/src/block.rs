@@ -164,6 +164,10 @@ impl<'de> Deserialize<'de> for Block {
 pub struct BlockRecord {
     /// The owner.
     pub node: crate::NodeName,
+    /// Counts the owner's decisions about the block. Each is a write that must find the record as
+    /// it was read, so a decision that comes late, when there has been another, has no effect.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 #[cfg(test)]

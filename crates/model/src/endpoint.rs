@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MacAddr, NodeName};
+use crate::{LoanId, MacAddr, NodeName};
 
 /// The record behind `endpoints/<network>/<address>`: this address lives on this node with this
 /// MAC, whatever the owner of its block and the address itself would say.
@@ -16,4 +16,7 @@ pub struct Endpoint {
     /// The owner of the block that the address was lent from, if it was lent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lender: Option<NodeName>,
+    /// The loan, if the address was lent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loan: Option<LoanId>,
 }

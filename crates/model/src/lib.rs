@@ -4,7 +4,7 @@
 //! - [`vni`], [`mac`], [`subnet`]: numbers of the data plane.
 //! - [`pool`]: subnets, and how one *host number* gives an address in each family.
 //! - [`block`]: how a pool is cut into blocks, the unit that nodes own.
-//! - [`network`], [`node`], [`endpoint`]: the records that every node reads in the cluster store.
+//! - [`network`], [`node`], [`endpoint`], [`loan`]: the records that every node reads in the cluster store.
 //! - [`spec`]: what a user asks of a network.
 //! - [`device`]: names of the interfaces that weft makes on a node.
 //! - [`mtu`]: what encapsulation costs.
@@ -16,6 +16,7 @@
 pub mod block;
 pub mod device;
 pub mod endpoint;
+pub mod loan;
 pub mod mac;
 pub mod mtu;
 pub mod names;
@@ -28,6 +29,7 @@ pub mod vni;
 
 pub use block::{Block, BlockBits};
 pub use endpoint::Endpoint;
+pub use loan::{LoanAnswer, LoanId, LoanRecord};
 pub use mac::MacAddr;
 pub use names::{Attachment, ContainerId, IfName, NetworkName, NodeName};
 pub use network::{Mode, Network};

@@ -2,30 +2,19 @@
 //!
 //! While an owned block has room this is a matter of the node's own files. When it has not, one
 //! process of the node claims a block and the others wait for it: a burst of containers on a fresh
-//! node takes one block, not one each.
+//! node takes one block, not one each. And when there is none to claim, another node lends an
+//! address.
 
-use std::fs::File;
-use std::path::Path;
-use std::time::Duration;
-
-use log::{debug, info};
-use weft_blocks::claim::{Action, Claim, Claimed, Event, Target};
-use weft_blocks::layout::NetworkDir;
+use log::info;
+use weft_blocks::claim::{Claimed, Target};
 use weft_blocks::ledger::{Outcome, Want};
 use weft_blocks::{Holder, Ledger, Reservation, Sandbox};
-use weft_model::block::BlockRecord;
-use weft_model::{Block, NetworkName};
-use weft_store::{Op, TxnOutcome, keys, typed};
 
-use crate::networks::{cache, unchanged};
-use crate::{Cluster, NodeError, lock};
+use crate::{Cluster, NodeError, claims, loans};
 
-/// How long to wait for another process of this node that is claiming.
-const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Gives `holder` an address of the ledger's network, claiming a block if none has room.
+/// Gives `holder` an address of the ledger's network, claiming a block or borrowing the address if
+/// no own block has it.
 pub async fn reserve(
-    data_dir: &Path,
     cluster: &Cluster,
     mut ledger: Ledger,
     holder: &Holder,
@@ -36,30 +25,32 @@ pub async fn reserve(
     if let Ok(reservation) = attempt(&ledger, holder, want, sandbox)? {
         return Ok(reservation);
     }
-    let _claiming = lock_claims(data_dir, cluster, &name).await?;
+    let turn = claims::take_turn(cluster, &ledger).await?;
     // A claim may bring only what another process takes at once, so this can go round.
     loop {
         let target = match attempt(&ledger, holder, want, sandbox)? {
             Ok(reservation) => return Ok(reservation),
             Err(target) => target,
         };
-        let (renewed, claimed) = claim(data_dir, cluster, ledger, target).await?;
+        let (renewed, claimed) = claims::claim(cluster, ledger, target, &turn).await?;
         ledger = renewed;
-        match claimed {
-            Claimed::Own(blocks) => {
-                let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
-                info!("network {name}: own blocks {} now", blocks.join(", "));
+        let failure = match claimed {
+            Claimed::Own(block) => {
+                info!("network {name}: block {block} is this node's now");
+                continue;
             }
+            Claimed::Contended => return Err(NodeError::Contended { network: name }),
             Claimed::Exhausted { blocks, nodes } => {
                 let node = cluster.node().clone();
-                return Err(NodeError::Exhausted { network: name, node, blocks, nodes });
+                NodeError::Exhausted { network: name, node, blocks, nodes, reason: String::new() }
             }
             Claimed::OwnedBy(owner) => {
                 let address = shown(&ledger, want);
-                return Err(NodeError::AddressElsewhere { address, network: name, owner });
+                NodeError::AddressElsewhere { address, network: name, owner, reason: String::new() }
             }
-            Claimed::Contended => return Err(NodeError::Contended { network: name }),
-        }
+        };
+        drop(turn);
+        return loans::borrow(cluster, &ledger, holder, want, sandbox, failure).await;
     }
 }
 
@@ -79,6 +70,11 @@ fn attempt(
             let address = shown(ledger, want);
             Err(NodeError::AddressTaken { address, network: network(), holder })
         }
+        Outcome::Stranded(reservation) => Err(NodeError::Stranded {
+            holder: holder.clone(),
+            address: reservation.addresses.first().map_or_else(String::new, ToString::to_string),
+            network: network(),
+        }),
         Outcome::Withheld => {
             Err(NodeError::AddressWithheld { address: shown(ledger, want), network: network() })
         }
@@ -86,7 +82,7 @@ fn attempt(
 }
 
 /// The wanted address in words.
-fn shown(ledger: &Ledger, want: Want) -> String {
+pub(crate) fn shown(ledger: &Ledger, want: Want) -> String {
     match want {
         Want::Any => "(any)".into(),
         Want::Exactly(pool, host) => ledger
@@ -94,82 +90,4 @@ fn shown(ledger: &Ledger, want: Want) -> String {
             .addresses(pool, host)
             .map_or_else(|| format!("number {host} of pool {pool}"), |a| a.to_string()),
     }
-}
-
-/// Waits for the right to claim. It is this node's processes that queue here, not the cluster's.
-async fn lock_claims(
-    data_dir: &Path,
-    cluster: &Cluster,
-    network: &NetworkName,
-) -> Result<File, NodeError> {
-    let path = NetworkDir::new(data_dir, network).claim_lock();
-    lock::wait(&path, CLAIM_PATIENCE).await?.ok_or_else(|| NodeError::Busy {
-        work: "claiming a block of",
-        network: network.clone(),
-        waited: CLAIM_PATIENCE,
-        store: cluster.store().describe(),
-    })
-}
-
-/// Drives a claim with the cluster store, and enters what it brings into the ledger. The definition
-/// of the network is read anew on the way, so the ledger that comes back may be of a newer one.
-pub async fn claim(
-    data_dir: &Path,
-    cluster: &Cluster,
-    ledger: Ledger,
-    target: Target,
-) -> Result<(Ledger, Claimed), NodeError> {
-    let name = ledger.network().name().clone();
-    let Some((network, network_revision)) = cluster.network(&name).await? else {
-        let store = cluster.store().describe();
-        return Err(NodeError::NoSuchNetwork { network: name, store });
-    };
-    let ledger = if &network == ledger.network() {
-        ledger
-    } else {
-        cache(data_dir, &network)?;
-        Ledger::open(data_dir, network.clone())?
-    };
-    let mut node_revision = cluster.register(None).await?;
-    let (mut claim, mut action) = Claim::new(&network, cluster.node(), target, ledger.blocks()?);
-    let record = typed::encode(&BlockRecord { node: cluster.node().clone() })?;
-    loop {
-        let event = match action {
-            Action::List => Event::Listed(cluster.blocks(&name).await?),
-            Action::Create(block) => {
-                // The claim holds only while the network exists and the name is this machine's.
-                let ops = [
-                    unchanged(keys::network(&name), network_revision),
-                    unchanged(keys::node(cluster.node()), node_revision),
-                    Op::create(keys::block(&name, &block), record.clone()),
-                ];
-                match cluster.store().transact(&ops).await? {
-                    TxnOutcome::Committed => Event::Created(true),
-                    TxnOutcome::Conflict { op: 1, .. } => {
-                        debug!("the record of node {} changed during a claim", cluster.node());
-                        node_revision = cluster.register(None).await?;
-                        continue;
-                    }
-                    TxnOutcome::Conflict { op: 0, .. } => {
-                        return Err(NodeError::Contended { network: name });
-                    }
-                    TxnOutcome::Conflict { .. } => Event::Created(false),
-                }
-            }
-            Action::Done(claimed) => {
-                if let Claimed::Own(blocks) = &claimed {
-                    enter(&ledger, blocks)?;
-                }
-                return Ok((ledger, claimed));
-            }
-        };
-        action = claim.next(event);
-    }
-}
-
-fn enter(ledger: &Ledger, blocks: &[Block]) -> Result<(), NodeError> {
-    for block in blocks {
-        ledger.add_block(block)?;
-    }
-    Ok(())
 }

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use weft_model::block::BlockRecord;
+use weft_model::node::VXLAN_PORT;
 use weft_model::{Block, Endpoint, NetworkName, NodeName, NodeRecord};
 use weft_store::{Expected, Revision, Store, keys, typed};
 
 use crate::config::{NodeConfig, StoreConfig};
-use crate::{NodeError, identity};
+use crate::surroundings::Real;
+use crate::{NodeError, Surroundings, identity};
 
 /// How often to try again when the own record changes while it is being written.
 const REGISTER_TRIES: usize = 16;
@@ -21,6 +23,7 @@ pub struct Cluster {
     node: NodeName,
     port: u16,
     machine_id: String,
+    surroundings: Arc<dyn Surroundings>,
 }
 
 /// A node as the cluster knows it.
@@ -44,7 +47,23 @@ impl Cluster {
             node: config.node.clone(),
             port: config.port,
             machine_id: identity::machine_id()?,
+            surroundings: Arc::new(Real::default()),
         })
+    }
+
+    /// A cluster on a store of the caller's, with time and chance of the caller's: for simulations.
+    pub fn simulated(
+        store: Arc<dyn Store>,
+        node: NodeName,
+        machine_id: String,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Self {
+        Self { store, node, port: VXLAN_PORT, machine_id, surroundings }
+    }
+
+    /// Time and chance.
+    pub fn surroundings(&self) -> &dyn Surroundings {
+        &*self.surroundings
     }
 
     /// The store.
@@ -130,14 +149,34 @@ impl Cluster {
         &self,
         network: &NetworkName,
     ) -> Result<BTreeMap<Block, NodeName>, NodeError> {
+        let records = self.block_records(network).await?;
+        Ok(records.into_iter().map(|(block, (record, _))| (block, record.node)).collect())
+    }
+
+    /// The blocks of `network`, their records and the revisions of these.
+    pub async fn block_records(
+        &self,
+        network: &NetworkName,
+    ) -> Result<BTreeMap<Block, (BlockRecord, Revision)>, NodeError> {
         let listing = self.store.list(&keys::blocks_prefix(network)).await?;
         let mut blocks = BTreeMap::new();
         for entry in &listing.entries {
             let Some(block) = keys::block_of(&entry.key) else { continue };
-            let record: BlockRecord = typed::decode(entry)?;
-            blocks.insert(block, record.node);
+            blocks.insert(block, (typed::decode(entry)?, entry.revision));
         }
         Ok(blocks)
+    }
+
+    /// The record of one block and its revision, if the block has an owner.
+    pub async fn block_record(
+        &self,
+        network: &NetworkName,
+        block: &Block,
+    ) -> Result<Option<(BlockRecord, Revision)>, NodeError> {
+        let Some(entry) = self.store.get(&keys::block(network, block)).await? else {
+            return Ok(None);
+        };
+        Ok(Some((typed::decode(&entry)?, entry.revision)))
     }
 
     /// The endpoints of `network`, by address.

@@ -86,7 +86,7 @@ pub enum NodeError {
     /// Every block of the network has an owner and the own ones are full.
     #[error(
         "network {network} has no free address for node {node}: all {blocks} blocks are owned, by \
-         {nodes} nodes; free some containers, or create a network with a larger subnet"
+         {nodes} nodes{reason}; free some containers, or create a network with a larger subnet"
     )]
     Exhausted {
         /// The network.
@@ -97,6 +97,8 @@ pub enum NodeError {
         blocks: u64,
         /// How many nodes own them.
         nodes: usize,
+        /// What other nodes said when they were asked to lend, in words; perhaps nothing.
+        reason: String,
     },
     /// A wanted address is held by another holder on this node.
     #[error("address {address} of network {network} is held by {holder} on this node")]
@@ -110,8 +112,8 @@ pub enum NodeError {
     },
     /// A wanted address lies in another node's block.
     #[error(
-        "address {address} of network {network} lies in a block of node {owner}, which alone can \
-         hand it out; ask for an address on that node, or for none in particular"
+        "address {address} of network {network} lies in a block of node {owner}, which does not lend \
+         it{reason}; ask for an address on that node, or for none in particular"
     )]
     AddressElsewhere {
         /// The address.
@@ -120,6 +122,22 @@ pub enum NodeError {
         network: NetworkName,
         /// The block's owner.
         owner: NodeName,
+        /// Why it does not, in words; perhaps nothing.
+        reason: String,
+    },
+    /// The block of an address went to another node.
+    #[error(
+        "{holder} has address {address} of network {network}, whose block belongs to another node by \
+         now: this node was removed from the cluster while it was cut off; delete the container and \
+         start it anew"
+    )]
+    Stranded {
+        /// Who has it.
+        holder: Holder,
+        /// The address.
+        address: String,
+        /// The network.
+        network: NetworkName,
     },
     /// A wanted address is never handed out.
     #[error(
@@ -168,6 +186,16 @@ pub enum NodeError {
 }
 
 impl NodeError {
+    /// The same error, with what other nodes said when they were asked to lend.
+    pub(crate) fn with_reasons(mut self, reasons: &[String]) -> Self {
+        if let Self::AddressElsewhere { reason, .. } | Self::Exhausted { reason, .. } = &mut self
+            && !reasons.is_empty()
+        {
+            *reason = format!(" ({})", reasons.join("; "));
+        }
+        self
+    }
+
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -9,17 +9,25 @@
 //! - [`lock`]: locks between the processes of a node.
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
 //! - [`agent`]: whether the node's agent runs.
-//! - [`addresses`]: an address for a holder: from the ledger, and when that is full, after a claim.
+//! - [`addresses`]: an address for a holder: from the ledger, after a claim, or borrowed.
+//! - [`claims`]: blocks, claimed, adopted, given back, lost.
+//! - [`loans`], [`lending`]: the borrower's and the lender's part of a loan.
+//! - [`surroundings`]: time and chance.
 
 pub mod addresses;
 pub mod agent;
+pub mod claims;
 pub mod cluster;
 pub mod config;
 mod error;
 pub mod identity;
+pub mod lending;
+pub mod loans;
 pub mod lock;
 pub mod networks;
+pub mod surroundings;
 
 pub use cluster::Cluster;
 pub use config::NodeConfig;
 pub use error::NodeError;
+pub use surroundings::Surroundings;

@@ -2,9 +2,9 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::NodeError;
+use crate::{NodeError, Surroundings};
 
 /// How often to look whether a lock has become free.
 const POLL: Duration = Duration::from_millis(3);
@@ -12,19 +12,27 @@ const POLL: Duration = Duration::from_millis(3);
 /// Waits for the advisory lock on `path`, making the file if it is missing; `None` if it was not to
 /// be had within `patience`. The lock is given back when the file is closed, so also when its holder
 /// dies. Waiting does not hold up the thread: an agent has other things to do.
-pub async fn wait(path: &Path, patience: Duration) -> Result<Option<File>, NodeError> {
+pub async fn wait(
+    surroundings: &dyn Surroundings,
+    path: &Path,
+    patience: Duration,
+) -> Result<Option<File>, NodeError> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(path)
         .map_err(NodeError::io("open", path))?;
-    let start = Instant::now();
+    let start = surroundings.now();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) if start.elapsed() > patience => return Ok(None),
-            Err(TryLockError::WouldBlock) => tokio::time::sleep(POLL).await,
+            Err(TryLockError::WouldBlock)
+                if surroundings.now().saturating_sub(start) > patience =>
+            {
+                return Ok(None);
+            }
+            Err(TryLockError::WouldBlock) => surroundings.sleep(POLL).await,
             Err(TryLockError::Error(error)) => return Err(NodeError::io("lock", path)(error)),
         }
     }

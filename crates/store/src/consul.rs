@@ -94,12 +94,13 @@ struct CreatedSession {
 #[async_trait::async_trait]
 impl Store for ConsulStore {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        let answer = self.client.ask(Question::new(Method::GET, &self.path(key))).await?;
+        let path = format!("{}?consistent", self.path(key));
+        let answer = self.client.ask(Question::new(Method::GET, &path)).await?;
         Ok(self.pairs(&answer)?.pop())
     }
 
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let path = format!("{}?recurse", self.path(prefix));
+        let path = format!("{}?recurse&consistent", self.path(prefix));
         let answer = self.client.ask(Question::new(Method::GET, &path)).await?;
         Ok(Listing { entries: self.pairs(&answer)?, cursor: Cursor(answer.index.unwrap_or(0)) })
     }

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use weft_model::{Block, NetworkName, NodeName, Vni};
+use weft_model::{Block, LoanId, NetworkName, NodeName, Vni};
 
 /// Under which all network definitions lie.
 pub fn networks_prefix() -> &'static str {
@@ -71,9 +71,14 @@ pub fn requests_prefix(network: &NetworkName) -> String {
     format!("requests/{network}/")
 }
 
-/// A request to borrow an address.
-pub fn request(network: &NetworkName, address: IpAddr) -> String {
-    format!("requests/{network}/{address}")
+/// A request to borrow an address, and the answer to it.
+pub fn request(network: &NetworkName, loan: LoanId) -> String {
+    format!("requests/{network}/{loan}")
+}
+
+/// The loan that a key is about.
+pub fn request_of(key: &str) -> Option<LoanId> {
+    last_segment(key, "requests/")
 }
 
 fn last_segment<T: std::str::FromStr>(key: &str, kind: &str) -> Option<T> {

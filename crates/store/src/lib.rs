@@ -153,14 +153,15 @@ pub enum TxnOutcome {
 /// A place where nodes agree. Every call has a deadline of its own and never hangs.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
-    /// The entry of `key`, if it exists.
+    /// The entry of `key`, if it exists, as it was at some moment during the call.
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
 
-    /// All entries whose keys begin with `prefix`.
+    /// All entries whose keys begin with `prefix`, as they were at one moment during the call.
     async fn list(&self, prefix: &str) -> Result<Listing, StoreError>;
 
     /// Like [`Store::list`], but waits until the answer may differ from the listing that `cursor`
-    /// came with, for about `wait` at most. What it returns may be no different.
+    /// came with, for about `wait` at most. What it returns may be no different, and a little out
+    /// of date.
     async fn watch(
         &self,
         prefix: &str,

@@ -1,0 +1,163 @@
+//! Addresses that were lent to other nodes, and those that were borrowed from them.
+//!
+//! A lent address is a reservation whose holder is the other node. A borrowed one is a reservation
+//! that names its loan and stands in no block of this node; when it is released it goes to
+//! `returns/`, from where it is given back to the lender when the cluster store can be reached.
+
+use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
+
+use super::{Ledger, Locked, Outcome, Want, now, read_reservation};
+use crate::index::{Slot, State};
+use crate::reservation::{Holder, LENT, Loan, Reservation, Sandbox};
+use crate::{LedgerError, files};
+
+/// An address of a block that lives on another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Away {
+    /// The host number in the block's pool.
+    pub host: HostNumber,
+    /// Where it lives.
+    pub node: NodeName,
+    /// The loan by which it does, if by one.
+    pub loan: Option<LoanId>,
+}
+
+impl Ledger {
+    /// Sets an address aside for another node. Asked again for the same loan, it says the same.
+    pub fn lend(&self, want: Want, to: &NodeName, loan: LoanId) -> Result<Outcome, LedgerError> {
+        let mut locked = self.lock()?;
+        let same = |reservation: &Reservation| matches!(&reservation.holder, Holder::Lent { loan: Some(id), .. } if *id == loan);
+        if let Some(reservation) = self.lent()?.into_iter().find(same) {
+            return Ok(Outcome::Held(reservation));
+        }
+        let slot = match locked.choose(want)? {
+            Ok(slot) => slot,
+            Err(outcome) => return Ok(outcome),
+        };
+        let record = locked.index.get(slot).map_err(self.index_error())?;
+        let Ok(pool) = PoolIndex::new(usize::from(record.pool)) else {
+            return Ok(Outcome::Withheld);
+        };
+        let host = HostNumber::new(record.host);
+        let holder = Holder::Lent { pool, host, node: to.clone(), loan: Some(loan) };
+        locked.enter(slot, &holder, None).map(Outcome::Held)
+    }
+
+    /// The addresses that live on other nodes.
+    pub fn lent(&self) -> Result<Vec<Reservation>, LedgerError> {
+        let dir = self.dir.reservations();
+        let mut lent = vec![];
+        for name in files::names_in(&dir)?.iter().filter(|name| name.starts_with(LENT)) {
+            lent.extend(read_reservation(&dir.join(name))?);
+        }
+        Ok(lent)
+    }
+
+    /// Enters a block some of whose addresses are in use elsewhere, or here by a loan. A block that
+    /// is entered already has the addresses set aside that are `away`.
+    pub fn add_used_block(&self, block: &Block, away: &[Away]) -> Result<(), LedgerError> {
+        let mut locked = self.lock()?;
+        locked.index.begin().map_err(self.index_error())?;
+        for away in away {
+            let Some(addresses) = self.network.addresses(block.pool(), away.host) else { continue };
+            let holder = Holder::Lent {
+                pool: block.pool(),
+                host: away.host,
+                node: away.node.clone(),
+                loan: away.loan,
+            };
+            self.put_reservation(&Reservation {
+                holder,
+                pool: block.pool(),
+                host: away.host,
+                addresses: addresses.iter().collect(),
+                sandbox: None,
+                loan: None,
+                created: now(),
+            })?;
+        }
+        // The number is that of the first slot, and rebuilding gives a new one.
+        self.put_block(block, 0)?;
+        self.rebuild()?;
+        self.forget_loss(block)
+    }
+
+    /// Enters a borrowed address; `None` if the holder has an address by now, or if the address is
+    /// held here by somebody else.
+    pub fn borrow(
+        &self,
+        holder: &Holder,
+        (pool, host): (PoolIndex, HostNumber),
+        loan: &Loan,
+        sandbox: Option<&Sandbox>,
+    ) -> Result<Option<Reservation>, LedgerError> {
+        let mut locked = self.lock()?;
+        let Some(addresses) = self.network.addresses(pool, host) else { return Ok(None) };
+        if self.reservation(holder)?.is_some() {
+            return Ok(None);
+        }
+        let slot = locked.base_of(pool, host)?;
+        if let Some(slot) = slot
+            && locked.index.get(slot).map_err(self.index_error())?.state != State::Free
+        {
+            return Ok(None);
+        }
+        let reservation = Reservation {
+            holder: holder.clone(),
+            pool,
+            host,
+            addresses: addresses.iter().collect(),
+            sandbox: sandbox.cloned(),
+            loan: Some(loan.clone()),
+            created: now(),
+        };
+        locked.change(|locked| {
+            self.put_reservation(&reservation)?;
+            slot.map_or(Ok(()), |slot| locked.index.reserve(slot, holder.hash()))
+                .map_err(self.index_error())
+        })?;
+        Ok(Some(reservation))
+    }
+
+    /// The loans that were released here and that their lenders do not know of yet.
+    pub fn returns(&self) -> Result<Vec<LoanId>, LedgerError> {
+        let names = files::names_in(&self.dir.returns())?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Whether a reservation of this node names the loan.
+    pub fn has_loan(&self, loan: LoanId) -> Result<bool, LedgerError> {
+        let named =
+            |reservation: &Reservation| reservation.loan.as_ref().is_some_and(|l| l.id == loan);
+        Ok(self.reservations()?.iter().any(named))
+    }
+
+    /// Notes that the lender has its address back.
+    pub fn forget_return(&self, loan: LoanId) -> Result<(), LedgerError> {
+        files::remove(&self.dir.returned(loan)).map(drop)
+    }
+}
+
+impl Locked<'_> {
+    /// Whether the address lives on another node.
+    pub(super) fn is_away(&self, pool: PoolIndex, host: HostNumber) -> bool {
+        self.ledger.dir.reservations().join(format!("{LENT}{pool}-{host}")).exists()
+    }
+
+    /// Unmakes the reservation of a borrowed address.
+    pub(super) fn give_back(
+        &mut self,
+        path: &std::path::Path,
+        loan: LoanId,
+        slot: Option<Slot>,
+    ) -> Result<(), LedgerError> {
+        let ledger = self.ledger;
+        files::create_dir(&ledger.dir.returns())?;
+        let to = ledger.dir.returned(loan);
+        self.change(|locked| {
+            std::fs::rename(path, &to).map_err(LedgerError::io("move", path))?;
+            // The block came to this node in the meantime: the address is free here.
+            slot.map_or(Ok(()), |slot| locked.index.release(slot)).map_err(ledger.index_error())
+        })
+    }
+}

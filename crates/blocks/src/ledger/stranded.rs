@@ -1,0 +1,61 @@
+//! Blocks that went to another node while this one used them: after `weftctl node remove` of a node
+//! that was only cut off.
+
+use weft_model::Block;
+
+use super::{Ledger, Locked};
+use crate::reservation::{Holder, Reservation};
+use crate::{LedgerError, files};
+
+impl Ledger {
+    /// Strikes out a block that is another node's now. Its reservations stay, stranded, until they
+    /// are released.
+    pub fn lose_block(&self, block: &Block) -> Result<(), LedgerError> {
+        let mut locked = self.lock()?;
+        if !self.owns(block) {
+            return Ok(());
+        }
+        let note = self.dir.stranded(block);
+        if let Some(dir) = note.parent() {
+            files::create_dir(dir)?;
+        }
+        locked.index.begin().map_err(self.index_error())?;
+        files::put(&note, &self.scratch(), b"")?;
+        files::remove(&self.dir.block(block))?;
+        self.rebuild().map(drop)
+    }
+
+    /// The reservations of containers, and of the node, whose addresses are not this node's to use.
+    pub fn stranded(&self) -> Result<Vec<Reservation>, LedgerError> {
+        let locked = self.lock()?;
+        let mut stranded = vec![];
+        for reservation in self.reservations()? {
+            if locked.is_stranded(&reservation)? {
+                stranded.push(reservation);
+            }
+        }
+        Ok(stranded)
+    }
+
+    /// Whether reservations of `block` may have outlived the ownership of it.
+    pub fn was_lost(&self, block: &Block) -> bool {
+        self.dir.stranded(block).exists()
+    }
+
+    /// Notes that `block` is this node's again.
+    pub(super) fn forget_loss(&self, block: &Block) -> Result<(), LedgerError> {
+        files::remove(&self.dir.stranded(block)).map(drop)
+    }
+}
+
+impl Locked<'_> {
+    /// Whether the reservation is of an address that is neither borrowed nor in an own block, or of
+    /// one that was lent by another owner while the block was not this node's.
+    pub(super) fn is_stranded(&self, reservation: &Reservation) -> Result<bool, LedgerError> {
+        if reservation.loan.is_some() || matches!(reservation.holder, Holder::Lent { .. }) {
+            return Ok(false);
+        }
+        let Reservation { pool, host, .. } = *reservation;
+        Ok(self.base_of(pool, host)?.is_none() || self.is_away(pool, host))
+    }
+}

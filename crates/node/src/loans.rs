@@ -1,0 +1,320 @@
+//! Borrowing: an address of another node's block, for a container of this node.
+//!
+//! The borrower's part. A process that borrows holds a file of the loan's name locked for as long as
+//! it is at it; a loan that nobody is borrowing any more and that no reservation names is given
+//! back by the node's agent ([`tidy`]). So a process may be killed at any moment.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use log::{debug, info};
+use weft_blocks::ledger::Want;
+use weft_blocks::reservation::Loan;
+use weft_blocks::{Holder, Ledger, Reservation, Sandbox};
+use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, NodeName};
+use weft_store::{Op, Revision, TxnOutcome, keys, typed};
+
+use crate::addresses::shown;
+use crate::networks::unchanged;
+use crate::{Cluster, NodeError};
+
+/// How long a lender may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long to sleep between two looks for the answer, where the store's watch returns at once.
+const POLL: Duration = Duration::from_millis(5);
+
+/// How one lender was found.
+enum Asked {
+    Lent(Reservation),
+    Refused(String),
+    Silent,
+}
+
+/// Borrows an address. `failure` is what a claim ended with: it names whom to ask, and is the error,
+/// with the lenders' reasons, if nobody lends.
+pub(crate) async fn borrow(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    holder: &Holder,
+    want: Want,
+    sandbox: Option<&Sandbox>,
+    failure: NodeError,
+) -> Result<Reservation, NodeError> {
+    if cluster.is_single_node() {
+        return Err(failure);
+    }
+    let wanted = match want {
+        Want::Any => None,
+        Want::Exactly(pool, host) => {
+            ledger.network().addresses(pool, host).and_then(|addresses| addresses.iter().next())
+        }
+    };
+    let lenders = match &failure {
+        NodeError::AddressElsewhere { owner, .. } => vec![owner.clone()],
+        _ => lenders(cluster, ledger).await?,
+    };
+    let mut reasons = vec![];
+    for lender in lenders {
+        match ask(cluster, ledger, holder, &lender, wanted, sandbox).await? {
+            Asked::Lent(reservation) => {
+                info!(
+                    "network {}: node {lender} lends {}",
+                    ledger.network().name(),
+                    shown(ledger, Want::Exactly(reservation.pool, reservation.host))
+                );
+                return Ok(reservation);
+            }
+            Asked::Refused(reason) => reasons.push(format!("node {lender}: {reason}")),
+            Asked::Silent => reasons.push(format!(
+                "node {lender} did not answer within {} s; is weftd running there?",
+                PATIENCE.as_secs()
+            )),
+        }
+    }
+    Err(failure.with_reasons(&reasons))
+}
+
+/// The nodes that own blocks of the network and whose agents live, in an order by chance.
+async fn lenders(cluster: &Cluster, ledger: &Ledger) -> Result<Vec<NodeName>, NodeError> {
+    let nodes = cluster.nodes().await?;
+    let owners = cluster.owners(ledger.network().name()).await?;
+    let alive = |name: &NodeName| nodes.get(name).is_some_and(|node| node.alive);
+    let mut lenders: Vec<NodeName> =
+        owners.into_keys().filter(|name| name != cluster.node() && alive(name)).collect();
+    for i in (1..lenders.len()).rev() {
+        let other = cluster.surroundings().random() % (i as u64 + 1);
+        lenders.swap(i, usize::try_from(other).unwrap_or(0));
+    }
+    Ok(lenders)
+}
+
+async fn ask(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    holder: &Holder,
+    lender: &NodeName,
+    wanted: Option<IpAddr>,
+    sandbox: Option<&Sandbox>,
+) -> Result<Asked, NodeError> {
+    let name = ledger.network().name();
+    let id = LoanId::new(cluster.surroundings().random());
+    let borrowing = Borrowing::begin(ledger, id)?;
+    let Some((_, network_revision)) = cluster.network(name).await? else {
+        let store = cluster.store().describe();
+        return Err(NodeError::NoSuchNetwork { network: name.clone(), store });
+    };
+    let node_revision = cluster.register(None).await?;
+    let record = LoanRecord {
+        borrower: cluster.node().clone(),
+        lender: lender.clone(),
+        wanted,
+        answer: None,
+    };
+    let ops = [
+        unchanged(keys::network(name), network_revision),
+        unchanged(keys::node(cluster.node()), node_revision),
+        Op::create(keys::request(name, id), typed::encode(&record)?),
+    ];
+    if let TxnOutcome::Conflict { .. } = cluster.store().transact(&ops).await? {
+        return Err(NodeError::Contended { network: name.clone() });
+    }
+    let answer = match answer(cluster, ledger, id).await? {
+        Some(answer) => answer,
+        None => return Ok(Asked::Silent),
+    };
+    let asked = match answer {
+        LoanAnswer::Refused { reason } => Asked::Refused(reason),
+        LoanAnswer::Granted { pool, host } => {
+            let loan = Loan { id, lender: lender.clone() };
+            match ledger.borrow(holder, (pool, host), &loan, sandbox)? {
+                Some(reservation) => Asked::Lent(reservation),
+                None => Asked::Refused("the address is in use on this node by now".into()),
+            }
+        }
+    };
+    if let Asked::Lent(_) = asked {
+        // The loan stands; that the request goes too is only tidy.
+        if let Err(error) = cluster.store().transact(&[Op::delete(keys::request(name, id))]).await {
+            debug!("loan {id}: its request stays for the agent to remove: {error}");
+            return Ok(asked);
+        }
+    }
+    borrowing.end();
+    Ok(asked)
+}
+
+/// Waits for the lender's answer. One that does not come in time is given up together with the
+/// request, in one step: afterwards it can't come any more.
+async fn answer(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    id: LoanId,
+) -> Result<Option<LoanAnswer>, NodeError> {
+    let key = keys::request(ledger.network().name(), id);
+    let start = cluster.surroundings().now();
+    let mut cursor = None;
+    loop {
+        let (record, revision) = match cluster.store().get(&key).await? {
+            Some(entry) => (typed::decode::<LoanRecord>(&entry)?, entry.revision),
+            // Somebody removed it: this node was removed from the cluster.
+            None => return Ok(None),
+        };
+        let waited = cluster.surroundings().now().saturating_sub(start);
+        match record.answer {
+            Some(answer @ LoanAnswer::Granted { .. }) => return Ok(Some(answer)),
+            Some(answer @ LoanAnswer::Refused { .. }) => {
+                cluster.store().transact(&[Op::DeleteIf { key, revision }]).await?;
+                return Ok(Some(answer));
+            }
+            None if waited >= PATIENCE => {
+                let op = Op::DeleteIf { key: key.clone(), revision };
+                if cluster.store().transact(&[op]).await? == TxnOutcome::Committed {
+                    return Ok(None);
+                }
+                continue;
+            }
+            None => {}
+        }
+        let listing = match &cursor {
+            None => cluster.store().list(&key).await?,
+            Some(cursor) => cluster.store().watch(&key, cursor, PATIENCE - waited).await?,
+        };
+        if cursor.as_ref() == Some(&listing.cursor) {
+            cluster.surroundings().sleep(POLL).await;
+        }
+        cursor = Some(listing.cursor);
+    }
+}
+
+/// The sign that a process of this node is at a loan.
+#[derive(Debug)]
+struct Borrowing {
+    path: std::path::PathBuf,
+    _lock: File,
+}
+
+impl Borrowing {
+    fn begin(ledger: &Ledger, id: LoanId) -> Result<Self, NodeError> {
+        let path = ledger.dir().borrowing(id);
+        std::fs::create_dir_all(ledger.dir().borrowings())
+            .map_err(NodeError::io("create", ledger.dir().borrowings()))?;
+        let file = File::create(&path).map_err(NodeError::io("create", &path))?;
+        file.try_lock().map_err(|error| NodeError::io("lock", &path)(error.into()))?;
+        Ok(Self { path, _lock: file })
+    }
+
+    /// Nothing is left of the loan but what the ledger has of it.
+    fn end(self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Whether a process of this node is at the loan right now.
+fn is_being_borrowed(ledger: &Ledger, id: LoanId) -> bool {
+    match File::open(ledger.dir().borrowing(id)) {
+        // Closing the file gives the lock back at once.
+        Ok(file) => file.try_lock().is_err(),
+        Err(_) => false,
+    }
+}
+
+/// Gives back what was released here, and what processes that were killed have left: endpoints and
+/// requests of this node that nothing stands behind.
+pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(), NodeError> {
+    let mut done = vec![];
+    for (id, requested) in &view.requests {
+        if requested.record.borrower == *cluster.node()
+            && !is_being_borrowed(ledger, *id)
+            && !view.has_endpoint_of(cluster, *id)
+        {
+            let key = keys::request(ledger.network().name(), *id);
+            cluster.store().transact(&[Op::DeleteIf { key, revision: requested.revision }]).await?;
+        }
+    }
+    let own = view.endpoints.values().filter(|(endpoint, _)| endpoint.node == *cluster.node());
+    let mut loans: Vec<LoanId> = own.filter_map(|(endpoint, _)| endpoint.loan).collect();
+    loans.dedup();
+    for id in loans {
+        if is_being_borrowed(ledger, id) || ledger.has_loan(id)? {
+            continue;
+        }
+        give_back(cluster, ledger, view, id).await?;
+        done.push(id);
+    }
+    for id in ledger.returns()? {
+        if !view.has_endpoint_of(cluster, id) && gone(cluster, ledger, id).await? {
+            ledger.forget_return(id)?;
+            done.push(id);
+        }
+    }
+    for id in done {
+        let _ = std::fs::remove_file(ledger.dir().borrowing(id));
+    }
+    Ok(())
+}
+
+/// Deletes the endpoints of a loan, in both families at once.
+async fn give_back(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    view: &View,
+    id: LoanId,
+) -> Result<(), NodeError> {
+    let name = ledger.network().name();
+    let mut ops: Vec<Op> = view
+        .endpoints
+        .iter()
+        .filter(|(_, (endpoint, _))| endpoint.loan == Some(id) && endpoint.node == *cluster.node())
+        .map(|(address, (_, revision))| Op::DeleteIf {
+            key: keys::endpoint(name, *address),
+            revision: *revision,
+        })
+        .collect();
+    if let Some(requested) = view.requests.get(&id) {
+        ops.push(Op::DeleteIf { key: keys::request(name, id), revision: requested.revision });
+    }
+    match cluster.store().transact(&ops).await? {
+        TxnOutcome::Committed => {
+            info!("network {name}: loan {id} is given back");
+            ledger.forget_return(id)?;
+        }
+        TxnOutcome::Conflict { what, .. } => debug!("loan {id} is not given back yet: {what}"),
+    }
+    Ok(())
+}
+
+/// Whether the store has no endpoint of the loan, asked directly.
+async fn gone(cluster: &Cluster, ledger: &Ledger, id: LoanId) -> Result<bool, NodeError> {
+    let endpoints = cluster.endpoints(ledger.network().name()).await?;
+    Ok(!endpoints.values().any(|endpoint| endpoint.loan == Some(id)))
+}
+
+/// A request as it stands in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requested {
+    /// What it says.
+    pub record: LoanRecord,
+    /// When it was last written.
+    pub revision: Revision,
+}
+
+/// What the cluster store says of a network, perhaps a little out of date.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// The owners of its blocks.
+    pub blocks: BTreeMap<Block, NodeName>,
+    /// Its endpoints.
+    pub endpoints: BTreeMap<IpAddr, (Endpoint, Revision)>,
+    /// Requests for loans.
+    pub requests: BTreeMap<LoanId, Requested>,
+}
+
+impl View {
+    fn has_endpoint_of(&self, cluster: &Cluster, id: LoanId) -> bool {
+        let mut endpoints = self.endpoints.values().map(|(endpoint, _)| endpoint);
+        endpoints.any(|endpoint| endpoint.loan == Some(id) && endpoint.node == *cluster.node())
+    }
+}
