@@ -314,7 +314,8 @@ assert_gone() {
     cni a CHECK chained eth0 "$(with_prev_result a chained eth0 "$red")"
     cni a CHECK chained eth0 "$(with_prev_result a chained eth0 "$tuning")"
 
-    start_daemon a web nsenter --net=/run/netns/chained busybox nc -lk -p 80 -e echo hello
+    start_daemon a web nsenter --net=/run/netns/chained busybox nc -ll -p 80 -e echo hello
+    eventually 5 in_container a chained busybox nc -w 2 127.0.0.1 80
     run in_machine underlay busybox nc -w 2 "$(underlay_ip a)" 8080
     assert_equal "$output" hello "what the mapped port says"
     stop_daemon a web
