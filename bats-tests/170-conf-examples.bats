@@ -198,8 +198,12 @@ use_node_config() {
     run ! in_host a curl --silent --fail -X PUT -d x -H "X-Consul-Token: $token" "$url/v1/kv/elsewhere"
 
     sed -i '/^token/d' "$(node_config a)"
-    run weftctl a network inspect ovnet1
-    [[ $status != 0 && $output == *"check the token and its policies"* ]] || fail "$output"
+    local command
+    for command in "inspect ovnet1" "create third --subnet 10.16.0.0/16"; do
+        # shellcheck disable=SC2086
+        run weftctl a network $command
+        [[ $status != 0 && $output == *"check the token and its policies"* ]] || fail "$command: $output"
+    done
 }
 
 start_consul_with_acls() {
@@ -266,7 +270,7 @@ agent_is_alive() {
 }
 
 @test "docs/configuration.md: a wrong value of each documented key is refused by name, so each key is known" {
-    local section key value
+    local section key value known=0
     add_container a box
     while read -r section key value; do
         run cni a ADD box eth0 "$(plugin_conf ovnet1.conflist 0 \
@@ -274,7 +278,9 @@ agent_is_alive() {
         [[ $status != 0 ]] || fail "$section $key $value was taken"
         assert_json .code 7
         [[ $(jq -r .msg <<<"$output") == "$key "* ]] || fail "$key: $output"
+        known=$((known + 1))
     done < <(documented_keys)
+    ((known >= 13)) || fail "only $known keys were found in the documentation"
 }
 
 # documented_keys: prints the section, the name and a value of a wrong type, `[[7]]`, for each row of the tables of
@@ -287,4 +293,26 @@ documented_keys() {
             section = sub(/^ipam\./, "", key) ? "ipam" : "main"
             print section, key, "[[7]]"
         }' "$WEFT_REPO/docs/configuration.md"
+}
+
+@test "docs/troubleshooting.md: every message is one that a program says" {
+    local fragment known=0 unknown=()
+    while read -r fragment; do
+        if grep -aqF -- "$fragment" "$WEFT_BIN_DIR"/weft{,-ipam,d,ctl}; then
+            known=$((known + 1))
+        else
+            unknown+=("$fragment")
+        fi
+    done < <(documented_messages)
+    [[ ${#unknown[@]} == 0 ]] || fail "no program says: $(printf '\n  %s' "${unknown[@]}")"
+    ((known >= 40)) || fail "only $known messages were found in the documentation"
+}
+
+# documented_messages: prints what stands between the places of values, one piece a line. Short pieces are left out:
+# programs put some of them together from parts.
+documented_messages() {
+    # shellcheck disable=SC2016
+    sed -n '/^## Error messages/,$ s/^| \(`[^|]*\) |.*/\1/p' "$WEFT_REPO/docs/troubleshooting.md" |
+        cut -d '|' -f 1 | grep -o '`[^`]*`' | tr -d '`' | sed 's/…/\n/g; s/<[a-z]*>/\n/g' |
+        sed 's/^ *//; s/ *$//' | grep -E '.{16}'
 }

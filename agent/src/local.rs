@@ -14,6 +14,7 @@ use log::warn;
 use weft_blocks::layout::networks_dir;
 use weft_host::SegmentState;
 use weft_model::NetworkName;
+use weft_node::networks::create_private_dir;
 
 /// How often to look without being told.
 const SLOW: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ impl Networks {
     /// Starts to watch `data_dir`.
     pub fn watch(data_dir: &Path) -> anyhow::Result<Self> {
         let dir = networks_dir(data_dir);
-        std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        create_private_dir(&dir)?;
         let inotify = Inotify::init().context("ask the kernel for file notifications")?;
         let mut watches = inotify.watches();
         watches

@@ -9,7 +9,7 @@ use weft_datapath::events::Events;
 use weft_host::peers::Roster;
 use weft_host::{Host, HostError, SegmentState};
 use weft_model::block::BlockRecord;
-use weft_model::{Endpoint, Network, NetworkName, device};
+use weft_model::{Endpoint, Network, NetworkName, NodeName, device};
 use weft_node::cluster::KnownNode;
 use weft_node::networks;
 use weft_store::{Entry, keys, typed};
@@ -52,10 +52,19 @@ impl Watches {
     }
 
     /// What the store says of the network, once it has said everything.
-    fn roster(&mut self) -> Option<Roster> {
+    fn roster(&mut self, own: &NodeName) -> Option<Roster> {
         let nodes = self.nodes.borrow_and_update().clone()?;
         let blocks = self.blocks.borrow_and_update().clone()?;
         let endpoints = self.endpoints.borrow_and_update().clone()?;
+        // This node has a record, so a store that shows none shows nothing at all: Consul answers a
+        // token that may not read with an empty list. That is no reason to forget the peers.
+        let own = keys::node(own);
+        if !nodes.iter().any(|entry| entry.key == own) {
+            warn!(
+                "the store does not show the record of this node; may the agent's token read it?"
+            );
+            return None;
+        }
         Some(Roster {
             blocks: read(&blocks, keys::block_of, |record: BlockRecord, _| record.node),
             nodes: read(&nodes, keys::node_of, |record, entry| KnownNode {
@@ -178,7 +187,7 @@ async fn round(
         Definition::Is(network) if network != state.network => {
             info!("network {name}: its definition has changed");
             networks::cache(data_dir, &network)?;
-            state = host.ensure(&network).await?;
+            state = host.ensure(&network, state.own_address()).await?;
         }
         _ if devices_in_doubt => {
             let repaired = host.repair(&state).await?;
@@ -189,7 +198,7 @@ async fn round(
         }
         _ => {}
     }
-    let Some(roster) = watches.roster() else {
+    let Some(roster) = watches.roster(&host.config().node) else {
         debug!("network {name}: the store has not answered yet, peers stay as they are");
         return Ok(Round::Done);
     };

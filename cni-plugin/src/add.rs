@@ -169,7 +169,7 @@ async fn segment(call: &Call) -> Result<(Network, SegmentState), CniError> {
         .map_err(|error| call.error("look the network up", error))?;
     let state = call
         .host
-        .ensure(&network)
+        .ensure(&network, call.own_address())
         .await
         .map_err(|error| call.error("put the network on this host", error))?;
     Ok((network, state))
@@ -197,7 +197,7 @@ async fn make_port(
         }
         Err(error) => debug!("making the bridge again: {error}"),
     }
-    let state = call.host.ensure(network).await;
+    let state = call.host.ensure(network, call.own_address()).await;
     let state = state.map_err(|error| call.error("put the network on this host", error))?;
     port.bridge = state.bridge;
     attach::create_port(call.host.netlink(), port).await.map_err(failed)?;

@@ -3,6 +3,7 @@
 use weft_cni::{CniError, Request, code};
 use weft_datapath::netlink::Netlink;
 use weft_host::Host;
+use weft_host::setup::OwnAddress;
 use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName, device};
 use weft_netconf::NetConf;
 use weft_node::{Cluster, NodeConfig};
@@ -19,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) host: Host,
     /// The name of the host end of the attachment's veth.
     pub(crate) host_end: String,
+    /// The IPAM plugin, if the configuration names one.
+    ipam: Option<String>,
 }
 
 impl Call {
@@ -33,7 +36,16 @@ impl Call {
             ifname: IfName::new(request.ifname()).map_err(invalid)?,
         };
         let host_end = device::host_end(&attachment);
-        Ok(Self { conf: conf(request)?, host: host()?, attachment, host_end })
+        let ipam = request.ipam_type()?;
+        Ok(Self { conf: conf(request)?, host: host()?, attachment, host_end, ipam })
+    }
+
+    /// Which address this host takes in the network: none that the IPAM plugin may give away.
+    pub(crate) fn own_address(&self) -> OwnAddress {
+        match self.ipam.as_deref() {
+            None | Some("weft-ipam") => OwnAddress::Reserved,
+            Some(_) => OwnAddress::Gateway,
+        }
     }
 
     /// Whether the attachment's veth is there, or may be.

@@ -17,13 +17,14 @@ use crate::ipam::Ipam;
 /// Compares the attachment with the previous result.
 pub(crate) async fn check(request: &Request) -> Result<(), CniError> {
     let call = Call::of(request)?;
-    if let Some(ipam) = Ipam::of(request)? {
-        ipam.call(request)?;
-    }
+    let ipam = Ipam::of(request)?;
     let Some(previous) = request.prev_result()? else {
         let msg = "prevResult is missing: CHECK compares with it";
         return Err(CniError::new(code::INVALID_CONFIG, msg));
     };
+    if let Some(ipam) = ipam {
+        ipam.call(request)?;
+    }
     let mut differences = check_host(&call).await?;
 
     let netns = Netns::open(request.netns().unwrap_or_default())

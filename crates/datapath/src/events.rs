@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
+use tokio::task::JoinHandle;
 
 use crate::DatapathError;
 use crate::link::link_of;
@@ -20,6 +21,14 @@ type Messages =
 pub struct Events {
     messages: Messages,
     names: Vec<String>,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Events {
+    /// Ends the connection: one that nobody reads from would report each message it can't deliver.
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }
 
 impl Events {
@@ -29,8 +38,8 @@ impl Events {
             |source| DatapathError::Io { what: "subscribe to news of links".into(), source };
         let (connection, _, messages) =
             rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(failed)?;
-        tokio::spawn(connection);
-        Ok(Self { messages: Box::pin(messages.map(|(message, _)| message.payload)), names })
+        let messages = Box::pin(messages.map(|(message, _)| message.payload));
+        Ok(Self { messages, names, connection: tokio::spawn(connection) })
     }
 
     /// Waits until something has happened to one of the links, or may have: the kernel drops news

@@ -30,6 +30,16 @@ const MTU_WITHOUT_UNDERLAY: u32 = 1450;
 /// How long to wait for another process of this host that is at the same network.
 const TURN_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Which address the host itself has in a network with a way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnAddress {
+    /// One of its own, reserved in the node's first block.
+    Reserved,
+    /// The gateway's. Where another IPAM plugin hands addresses out, no other one is safe from
+    /// being given to a container.
+    Gateway,
+}
+
 /// This host, with all it takes to put a network on it.
 pub struct Host {
     config: NodeConfig,
@@ -70,12 +80,16 @@ impl Host {
     /// Makes sure that `network` is on this host: devices, the node's own address, firewall rules,
     /// and the peers that the cluster knows now. Several processes may do this at once; they take
     /// turns, and the later ones find it done.
-    pub async fn ensure(&self, network: &Network) -> Result<SegmentState, HostError> {
+    pub async fn ensure(
+        &self,
+        network: &Network,
+        own: OwnAddress,
+    ) -> Result<SegmentState, HostError> {
         let data_dir = &self.config.data_dir;
         let _turn = self.take_turn(network).await?;
         let underlay = self.underlay().await?;
         let mtu = mtu_of(network.name(), network.record().mtu, underlay.as_ref())?;
-        let node_addresses = self.node_addresses(network, underlay.as_ref()).await?;
+        let node_addresses = self.node_addresses(network, underlay.as_ref(), own).await?;
         let spec = self.spec(network, underlay.as_ref(), mtu, node_addresses);
         let segment = segment::ensure(&self.netlink, &spec).await?;
         if network.mode() == Mode::Gateway {
@@ -107,7 +121,7 @@ impl Host {
         let network = &state.network;
         let mtu = mtu_of(network.name(), network.record().mtu, underlay.as_ref())?;
         if underlay.as_ref().map(|underlay| underlay.vtep) != state.vtep || mtu != state.mtu {
-            return self.ensure(network).await;
+            return self.ensure(network, state.own_address()).await;
         }
         let _turn = self.take_turn(network).await?;
         let spec = self.spec(network, underlay.as_ref(), mtu, state.node_addresses.clone());
@@ -141,8 +155,11 @@ impl Host {
                 underlay: underlay.index,
                 mac: MacAddr::from_seed(&format!("vxlan/{own}/{}", network.name())),
             }),
+            gateways: gateways(network)
+                .into_iter()
+                .filter(|gateway| !node_addresses.iter().any(|own| own.ip() == *gateway))
+                .collect(),
             node_addresses,
-            gateways: gateways(network),
         }
     }
 
@@ -240,6 +257,7 @@ impl Host {
         &self,
         network: &Network,
         underlay: Option<&Underlay>,
+        own: OwnAddress,
     ) -> Result<Vec<IpNetwork>, HostError> {
         let data_dir = &self.config.data_dir;
         let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
@@ -252,6 +270,11 @@ impl Host {
         if network.mode() == Mode::Internal {
             return Ok(vec![]);
         }
+        let with_prefix =
+            |address: &IpAddr| network.family_of(*address)?.subnet.with_host(*address);
+        if own == OwnAddress::Gateway && held.is_none() {
+            return Ok(gateways(network).iter().filter_map(with_prefix).collect());
+        }
         let reservation = match held {
             Some(reservation) => reservation,
             None => {
@@ -259,8 +282,6 @@ impl Host {
                     .await?
             }
         };
-        let with_prefix =
-            |address: &IpAddr| network.family_of(*address)?.subnet.with_host(*address);
         Ok(reservation.addresses.iter().filter_map(with_prefix).collect())
     }
 

@@ -15,6 +15,8 @@ use weft_model::{MacAddr, Network, NetworkName};
 use weft_node::NodeError;
 use weft_node::networks::replace_file;
 
+use crate::setup::OwnAddress;
+
 /// The namespace that this process runs in.
 const OWN_NETNS: &str = "/proc/thread-self/ns/net";
 
@@ -51,6 +53,18 @@ impl SegmentState {
         let bytes = std::fs::read(NetworkDir::new(data_dir, name).segment()).ok()?;
         let state: Self = serde_json::from_slice(&bytes).ok()?;
         (Some(state.netns) == own_netns()).then_some(state)
+    }
+
+    /// Which address the host has in the network.
+    pub fn own_address(&self) -> OwnAddress {
+        let is_gateway = |own: &IpNetwork| {
+            self.network.family_of(own.ip()).is_some_and(|f| f.gateway == Some(own.ip()))
+        };
+        if self.node_addresses.iter().any(is_gateway) {
+            OwnAddress::Gateway
+        } else {
+            OwnAddress::Reserved
+        }
     }
 
     /// Notes the state.
