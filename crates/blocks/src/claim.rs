@@ -156,9 +156,13 @@ impl<'a> Claim<'a> {
 
     fn exhausted(&self, owners: &BTreeMap<Block, NodeName>) -> Claimed {
         let nodes: BTreeSet<&NodeName> = owners.values().collect();
-        let blocks = self.network.pools().map(|(_, pool)| count(pool)).sum();
-        Claimed::Exhausted { blocks, nodes: nodes.len() }
+        Claimed::Exhausted { blocks: count_blocks(self.network), nodes: nodes.len() }
     }
+}
+
+/// How many blocks the pools of `network` are cut into.
+pub fn count_blocks(network: &Network) -> u64 {
+    network.pools().map(|(_, pool)| count(pool)).sum()
 }
 
 /// How many blocks `pool` is cut into, within its range.

@@ -58,6 +58,15 @@ impl NetworkDir {
         self.root.join("borrowing")
     }
 
+    /// Which reservation a loan is for.
+    pub(crate) fn loan(&self, loan: LoanId) -> PathBuf {
+        self.loans().join(loan.to_string())
+    }
+
+    pub(crate) fn loans(&self) -> PathBuf {
+        self.root.join("loans")
+    }
+
     pub(crate) fn returns(&self) -> PathBuf {
         self.root.join("returns")
     }

@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::warn;
 use weft_model::{Block, HostNumber, Network, PoolIndex};
 
-use crate::index::{Counts, Fresh, Index, Slot, State};
+pub use crate::index::Counts;
+use crate::index::{Fresh, Index, Slot, State};
 use crate::layout::NetworkDir;
 use crate::reservation::{Holder, Reservation, Sandbox, hash};
 

@@ -83,6 +83,23 @@ pub enum NodeError {
         /// This machine.
         own: String,
     },
+    /// The node to be removed is alive.
+    #[error(
+        "node {node} is alive: its agent holds its record; stop weftd there first, or, if the \
+         machine is gone, wait half a minute until its session has ended"
+    )]
+    NodeAlive {
+        /// The node.
+        node: NodeName,
+    },
+    /// There is no node by this name.
+    #[error("the {store} knows no node called {node}; `weftctl node list` shows those it knows")]
+    NoSuchNode {
+        /// The name.
+        node: NodeName,
+        /// The cluster store.
+        store: String,
+    },
     /// Every block of the network has an owner and the own ones are full.
     #[error(
         "network {network} has no free address for node {node}: all {blocks} blocks are owned, by \

@@ -12,6 +12,8 @@
 //! - [`addresses`]: an address for a holder: from the ledger, after a claim, or borrowed.
 //! - [`claims`]: blocks, claimed, adopted, given back, lost.
 //! - [`loans`], [`lending`]: the borrower's and the lender's part of a loan.
+//! - [`steward`]: what the agent does about blocks and loans.
+//! - [`nodes`]: removing a node.
 //! - [`surroundings`]: time and chance.
 
 pub mod addresses;
@@ -25,6 +27,8 @@ pub mod lending;
 pub mod loans;
 pub mod lock;
 pub mod networks;
+pub mod nodes;
+pub mod steward;
 pub mod surroundings;
 
 pub use cluster::Cluster;

@@ -222,8 +222,10 @@ fn is_being_borrowed(ledger: &Ledger, id: LoanId) -> bool {
 }
 
 /// Gives back what was released here, and what processes that were killed have left: endpoints and
-/// requests of this node that nothing stands behind.
-pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(), NodeError> {
+/// requests of this node that nothing stands behind. Says whether a container lost its address: the
+/// cluster knows nothing of its loan.
+pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<bool, NodeError> {
+    let mut stranded = false;
     let mut done = vec![];
     for (id, requested) in &view.requests {
         if requested.record.borrower == *cluster.node()
@@ -238,7 +240,7 @@ pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(),
     let mut loans: Vec<LoanId> = own.filter_map(|(endpoint, _)| endpoint.loan).collect();
     loans.dedup();
     for id in loans {
-        if is_being_borrowed(ledger, id) || ledger.has_loan(id)? {
+        if is_being_borrowed(ledger, id) || ledger.borrowed(id)?.is_some() {
             continue;
         }
         give_back(cluster, ledger, view, id).await?;
@@ -250,10 +252,19 @@ pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(),
             done.push(id);
         }
     }
+    for id in ledger.loans()? {
+        // A loan that the store knows nothing of was taken from this node while it was cut off.
+        if !is_being_borrowed(ledger, id)
+            && !view.has_endpoint_of(cluster, id)
+            && gone(cluster, ledger, id).await?
+        {
+            stranded |= ledger.void_loan(id)?;
+        }
+    }
     for id in done {
         let _ = std::fs::remove_file(ledger.dir().borrowing(id));
     }
-    Ok(())
+    Ok(stranded)
 }
 
 /// Deletes the endpoints of a loan, in both families at once.

@@ -111,7 +111,9 @@ impl Ledger {
             loan: Some(loan.clone()),
             created: now(),
         };
+        files::create_dir(&self.dir.loans())?;
         locked.change(|locked| {
+            files::put(&self.dir.loan(loan.id), &self.scratch(), holder.file_name().as_bytes())?;
             self.put_reservation(&reservation)?;
             slot.map_or(Ok(()), |slot| locked.index.reserve(slot, holder.hash()))
                 .map_err(self.index_error())
@@ -125,11 +127,31 @@ impl Ledger {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Whether a reservation of this node names the loan.
-    pub fn has_loan(&self, loan: LoanId) -> Result<bool, LedgerError> {
-        let named =
-            |reservation: &Reservation| reservation.loan.as_ref().is_some_and(|l| l.id == loan);
-        Ok(self.reservations()?.iter().any(named))
+    /// The reservation that names the loan, if there is one.
+    pub fn borrowed(&self, loan: LoanId) -> Result<Option<Reservation>, LedgerError> {
+        let Some(name) = files::read(&self.dir.loan(loan))? else { return Ok(None) };
+        let Ok(name) = std::str::from_utf8(&name) else { return Ok(None) };
+        let reservation = read_reservation(&self.dir.reservations().join(name))?;
+        Ok(reservation.filter(|r| r.loan.as_ref().is_some_and(|l| l.id == loan)))
+    }
+
+    /// All loans that reservations of this node name, or named when a process was killed.
+    pub fn loans(&self) -> Result<Vec<LoanId>, LedgerError> {
+        let names = files::names_in(&self.dir.loans())?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Notes that the cluster knows nothing of the loan any more, and says whether a reservation is
+    /// stranded by that.
+    pub fn void_loan(&self, loan: LoanId) -> Result<bool, LedgerError> {
+        let _locked = self.lock()?;
+        let reservation = self.borrowed(loan)?;
+        let stranded = reservation.is_some();
+        if let Some(reservation) = reservation {
+            self.put_reservation(&Reservation { loan: None, ..reservation })?;
+        }
+        files::remove(&self.dir.loan(loan))?;
+        Ok(stranded)
     }
 
     /// Notes that the lender has its address back.
@@ -156,6 +178,7 @@ impl Locked<'_> {
         let to = ledger.dir.returned(loan);
         self.change(|locked| {
             std::fs::rename(path, &to).map_err(LedgerError::io("move", path))?;
+            files::remove(&ledger.dir.loan(loan))?;
             // The block came to this node in the meantime: the address is free here.
             slot.map_or(Ok(()), |slot| locked.index.release(slot)).map_err(ledger.index_error())
         })

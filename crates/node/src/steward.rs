@@ -1,0 +1,161 @@
+//! The steward of a network on this node: the agent's part in who owns what.
+//!
+//! Each round compares what the store says with the ledger and does what is to be done. A round may
+//! be cut short at any point, and the next one begins anew: nothing is remembered in between but for
+//! how long blocks have been idle.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::{info, warn};
+use weft_blocks::Ledger;
+use weft_blocks::claim::{Claimed, Target, count_blocks};
+use weft_blocks::ledger::Counts;
+use weft_model::{Block, Network, NetworkName};
+
+use crate::loans::View;
+use crate::{Cluster, NodeError, claims, lending, loans, networks};
+
+/// When blocks come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// For how long none of a block's addresses must have been held before it is given back.
+    pub release_after: Duration,
+}
+
+/// Looks after one network's blocks and loans.
+pub struct Steward {
+    cluster: Cluster,
+    data_dir: PathBuf,
+    network: NetworkName,
+    policy: Policy,
+    idle_since: BTreeMap<Block, Duration>,
+}
+
+/// What a round found that the data plane must hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Blocks or loans were lost to other nodes; see [`Ledger::stranded`].
+    pub lost: bool,
+}
+
+impl Steward {
+    /// The steward of `network` on the node with this data directory.
+    pub fn new(cluster: Cluster, data_dir: PathBuf, network: NetworkName, policy: Policy) -> Self {
+        Self { cluster, data_dir, network, policy, idle_since: BTreeMap::new() }
+    }
+
+    /// Does what `view` makes necessary. The first failure ends the round; what follows it is done in
+    /// a later one.
+    pub async fn round(&mut self, view: &View) -> Result<Found, NodeError> {
+        let Some(network) = networks::cached(&self.data_dir, &self.network)? else {
+            return Ok(Found::default());
+        };
+        let ledger = Ledger::open(&self.data_dir, network)?;
+        let mut found = Found { lost: self.verify(&ledger, view).await? };
+        lending::answer(&self.cluster, &ledger, view).await?;
+        lending::reclaim(&self.cluster, &ledger, view).await?;
+        found.lost |= loans::tidy(&self.cluster, &ledger, view).await?;
+        self.adopt(&ledger, view).await?;
+        self.claim_ahead(&ledger, view).await?;
+        self.release_idle(&ledger).await?;
+        Ok(found)
+    }
+
+    /// Blocks that the ledger has and the store gives to others.
+    async fn verify(&self, ledger: &Ledger, view: &View) -> Result<bool, NodeError> {
+        let own = self.cluster.node();
+        if ledger.blocks()?.iter().all(|block| view.blocks.get(block) == Some(own)) {
+            return Ok(false);
+        }
+        let turn = claims::take_turn(&self.cluster, ledger).await?;
+        let verified = claims::verify(&self.cluster, self.reopen(ledger)?, &turn).await?;
+        Ok(!verified.lost.is_empty())
+    }
+
+    /// Blocks that the store gives to this node and the ledger lacks: from before a reboot, or of a
+    /// process that was killed.
+    async fn adopt(&self, ledger: &Ledger, view: &View) -> Result<(), NodeError> {
+        let own = self.cluster.node();
+        let unknown =
+            view.blocks.iter().filter(|(block, owner)| *owner == own && !ledger.owns(block));
+        for (block, _) in unknown {
+            let turn = claims::take_turn(&self.cluster, ledger).await?;
+            // The view may be from before the block was given back.
+            let record = self.cluster.block_record(&self.network, block).await?;
+            if record.is_none_or(|(record, _)| record.node != *own) || ledger.owns(block) {
+                continue;
+            }
+            let ledger = self.reopen(ledger)?;
+            claims::claim(&self.cluster, ledger, Target::Exactly(*block), &turn).await?;
+            info!("network {}: block {block} was this node's already", self.network);
+        }
+        Ok(())
+    }
+
+    /// Claims a block before the own ones are full, unless blocks are scarce.
+    async fn claim_ahead(&self, ledger: &Ledger, view: &View) -> Result<(), NodeError> {
+        if ledger.blocks()?.is_empty() || ledger.counts()?.free >= low_water(ledger.network()) {
+            return Ok(());
+        }
+        let unowned = count_blocks(ledger.network()).saturating_sub(view.blocks.len() as u64);
+        let mut owners: Vec<_> = view.blocks.values().collect();
+        owners.sort_unstable();
+        owners.dedup();
+        if unowned <= owners.len() as u64 {
+            return Ok(());
+        }
+        let turn = claims::take_turn(&self.cluster, ledger).await?;
+        let ledger = self.reopen(ledger)?;
+        if let (_, Claimed::Own(block)) =
+            claims::claim(&self.cluster, ledger, Target::AnyBlock, &turn).await?
+        {
+            info!("network {}: block {block} is claimed ahead", self.network);
+        }
+        Ok(())
+    }
+
+    /// Gives back blocks that have been idle for long, but the last one, and never so many that
+    /// others would be claimed ahead for them.
+    async fn release_idle(&mut self, ledger: &Ledger) -> Result<(), NodeError> {
+        let now = self.cluster.surroundings().now();
+        let usage = ledger.usage()?;
+        let idle = |counts: &Counts| counts.reserved == 0;
+        self.idle_since
+            .retain(|block, _| usage.iter().any(|(b, counts)| b == block && idle(counts)));
+        let mut kept = usage.len();
+        let mut free: u32 = usage.iter().map(|(_, counts)| counts.free).sum();
+        // The highest first: the cluster's addresses stay low and legible.
+        for (block, counts) in usage.iter().rev().filter(|(_, counts)| idle(counts)) {
+            let since = *self.idle_since.entry(*block).or_insert(now);
+            let rest = free.saturating_sub(counts.free);
+            if now.saturating_sub(since) < self.policy.release_after
+                || kept == 1
+                || rest < low_water(ledger.network())
+            {
+                continue;
+            }
+            let turn = claims::take_turn(&self.cluster, ledger).await?;
+            if claims::release(&self.cluster, ledger, block, &turn).await? {
+                info!("network {}: idle block {block} is given back", self.network);
+            } else {
+                warn!("network {}: idle block {block} could not be given back", self.network);
+            }
+            self.idle_since.remove(block);
+            kept -= 1;
+            free = rest;
+        }
+        Ok(())
+    }
+
+    fn reopen(&self, ledger: &Ledger) -> Result<Ledger, NodeError> {
+        Ok(Ledger::open(&self.data_dir, ledger.network().clone())?)
+    }
+}
+
+/// With fewer free addresses than this a node claims a block ahead: a quarter of a block.
+fn low_water(network: &Network) -> u32 {
+    let largest = network.pools().map(|(_, pool)| pool.block_bits().size()).max().unwrap_or(0);
+    u32::try_from(largest / 4).unwrap_or(u32::MAX).max(1)
+}
