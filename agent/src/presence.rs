@@ -23,7 +23,7 @@ pub async fn keep(cluster: Cluster, vteps: Vec<IpAddr>) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     let mut failing = false;
     loop {
-        match hold(&cluster, &vteps).await {
+        match cluster.take_hold(&vteps, TTL).await {
             Ok(session) => {
                 info!("node {} is registered", cluster.node());
                 backoff.reset();
@@ -41,32 +41,6 @@ pub async fn keep(cluster: Cluster, vteps: Vec<IpAddr>) -> anyhow::Result<()> {
         }
         tokio::time::sleep(backoff.next_delay()).await;
     }
-}
-
-/// Writes the record and takes hold of it.
-async fn hold(cluster: &Cluster, vteps: &[IpAddr]) -> Result<SessionId, NodeError> {
-    let store = cluster.store();
-    let key = keys::node(cluster.node());
-    if let Some(entry) = store.get(&key).await? {
-        let known: NodeRecord = typed::decode(&entry)?;
-        cluster.check_machine(&known)?;
-        if let Some(session) = entry.holder {
-            // Of this machine, and this process holds the data directory's lock: it belongs to an
-            // agent that was killed.
-            debug!("ending session {session} of an earlier agent");
-            store.destroy_session(&session).await?;
-        }
-    }
-    let session = store.create_session(&format!("weftd on {}", cluster.node()), TTL).await?;
-    let record = typed::encode(&cluster.own_record(vteps))?;
-    if store.acquire(&key, record, &session).await? {
-        return Ok(session);
-    }
-    store.destroy_session(&session).await?;
-    Err(NodeError::Store(StoreError::Unreachable {
-        store: store.describe(),
-        cause: format!("somebody else holds the record of node {}", cluster.node()),
-    }))
 }
 
 /// Renews the session until it is gone. A store that cannot be reached is asked again and again.

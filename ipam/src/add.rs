@@ -52,7 +52,7 @@ fn with_the_cluster(
             .map_err(|error| call.error("look the network up", &error))?;
         let want = want(&network, wanted)?;
         let ledger: Ledger = call.ledger(network.clone())?;
-        let reservation = addresses::reserve(data_dir, &cluster, ledger, holder, want, sandbox)
+        let reservation = addresses::reserve(&cluster, ledger, holder, want, sandbox)
             .await
             .map_err(|error| call.error("reserve an address", &error))?;
         describe(call, &network, &reservation, wanted)

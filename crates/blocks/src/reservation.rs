@@ -14,7 +14,7 @@ const LONGEST_FILE_NAME: usize = 240;
 pub(crate) const LENT: &str = "@lent-";
 
 /// Who holds an address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Holder {
     /// An interface of a container.

@@ -94,8 +94,13 @@ mod tests {
 
     fn node(vteps: &[&str]) -> KnownNode {
         let vteps = vteps.iter().map(|vtep| vtep.parse().unwrap()).collect();
-        let record =
-            NodeRecord { machine_id: "m".into(), vteps, port: 4789, version: String::new() };
+        let record = NodeRecord {
+            machine_id: "m".into(),
+            vteps,
+            port: 4789,
+            removing: false,
+            version: String::new(),
+        };
         KnownNode { record, alive: true }
     }
 

@@ -278,8 +278,7 @@ impl Host {
         let reservation = match held {
             Some(reservation) => reservation,
             None => {
-                addresses::reserve(data_dir, &self.cluster, ledger, &Holder::Node, Want::Any, None)
-                    .await?
+                addresses::reserve(&self.cluster, ledger, &Holder::Node, Want::Any, None).await?
             }
         };
         Ok(reservation.addresses.iter().filter_map(with_prefix).collect())

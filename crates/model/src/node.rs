@@ -21,6 +21,9 @@ pub struct NodeRecord {
     /// The UDP port that it receives VXLAN on.
     #[serde(default = "default_port")]
     pub port: u16,
+    /// Whether the node is being removed from the cluster. Its agent clears this by coming back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
     /// The release of weft that wrote the record.
     #[serde(default)]
     pub version: String,
@@ -53,6 +56,7 @@ mod tests {
             machine_id: "m".into(),
             vteps: vec!["fd00::1".parse().unwrap(), "198.18.0.1".parse().unwrap()],
             port: VXLAN_PORT,
+            removing: false,
             version: String::new(),
         };
         assert_eq!(node.vtep_for("198.18.0.2".parse().unwrap()), Some(node.vteps[1]));

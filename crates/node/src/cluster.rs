@@ -87,6 +87,7 @@ impl Cluster {
             machine_id: self.machine_id.clone(),
             vteps: vteps.to_vec(),
             port: self.port,
+            removing: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -103,6 +104,9 @@ impl Cluster {
                 Some(entry) => {
                     let known: NodeRecord = typed::decode(&entry)?;
                     self.check_machine(&known)?;
+                    if known.removing {
+                        return Err(NodeError::BeingRemoved { node: self.node.clone() });
+                    }
                     let wanted = self.own_record(vteps.unwrap_or(&known.vteps));
                     if vteps.is_none() || wanted == known {
                         return Ok(entry.revision);

@@ -92,6 +92,21 @@ pub enum NodeError {
         /// The node.
         node: NodeName,
     },
+    /// The node has come back while it was being removed.
+    #[error("node {node} came back while it was being removed; it keeps what is left to it")]
+    NodeBack {
+        /// The node.
+        node: NodeName,
+    },
+    /// This node is being removed.
+    #[error(
+        "node {node} is being removed from the cluster; start weftd on it if it is to stay, or \
+         finish with `weftctl node remove {node}`"
+    )]
+    BeingRemoved {
+        /// The node.
+        node: NodeName,
+    },
     /// There is no node by this name.
     #[error("the {store} knows no node called {node}; `weftctl node list` shows those it knows")]
     NoSuchNode {

@@ -28,6 +28,7 @@ pub mod loans;
 pub mod lock;
 pub mod networks;
 pub mod nodes;
+mod presence;
 pub mod steward;
 pub mod surroundings;
 

@@ -42,6 +42,27 @@ pub struct Cursor(u64);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionId(String);
 
+impl Revision {
+    /// For stores: the revision with this number.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl Cursor {
+    /// For stores: the cursor with this number.
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<String> for SessionId {
+    /// For stores: the session with this id.
+    fn from(id: String) -> Self {
+        Self(id)
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,0 +1,529 @@
+//! The simulation itself: what happens next, and whether it should have.
+
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+use weft_blocks::Holder;
+use weft_blocks::ledger::Want;
+use weft_model::block::BlockRecord;
+use weft_model::pool::{FamilyRecord, PoolRecord};
+use weft_model::{
+    Block, ContainerId, HostNumber, IfName, Network, NetworkName, NetworkSpec, NodeName, PoolIndex,
+    Vni,
+};
+use weft_node::steward::Policy;
+use weft_store::{Op, keys, typed};
+
+use crate::node::{Ended, Node, Task};
+use crate::oracle::Oracle;
+use crate::server::{Answer, Sabotage};
+use crate::world::{Answered, Sent, TaskId, World};
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Number of steps.
+    pub steps: u64,
+    /// The network's subnet.
+    pub subnet: String,
+    /// The size of its blocks as a power of two.
+    pub block_bits: u8,
+    /// How many containers a node runs at most.
+    pub containers: usize,
+    /// A fault to build in.
+    pub sabotage: Sabotage,
+    /// Print what concerns this: an address, a block, a node.
+    pub trace: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            nodes: 1000,
+            steps: 1_000_000,
+            subnet: "10.9.0.0/20".into(),
+            block_bits: 2,
+            containers: 6,
+            sabotage: Sabotage::None,
+            trace: None,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Steps taken.
+    pub steps: u64,
+    /// ADDs that got an address.
+    pub added: u64,
+    /// Of these, how many borrowed it.
+    pub borrowed: u64,
+    /// ADDs that did not.
+    pub failed: u64,
+    /// Containers deleted.
+    pub deleted: u64,
+    /// Calls, or answers, that were lost or came late.
+    pub lost: u64,
+    /// Programs killed, machines rebooted.
+    pub crashes: u64,
+    /// Nodes cut off.
+    pub cuts: u64,
+    /// Nodes removed.
+    pub removals: u64,
+    /// Most addresses held at a time.
+    pub most_held: usize,
+}
+
+/// Runs a simulation. An error is a broken invariant, with the step at which it broke.
+pub fn run(options: &Options) -> Result<Report> {
+    let mut simulation = Simulation::new(options)?;
+    for step in 0..options.steps {
+        simulation.step().with_context(|| format!("seed {}, step {step}", options.seed))?;
+    }
+    simulation.settle().with_context(|| format!("seed {}, at the end", options.seed))?;
+    Ok(simulation.report)
+}
+
+struct Simulation {
+    world: World,
+    network: Network,
+    nodes: Vec<Node>,
+    oracle: Oracle,
+    report: Report,
+    /// How hostile the world is; nothing goes wrong any more while everything settles.
+    calm: bool,
+    containers: usize,
+    next: u64,
+    trace: Option<String>,
+    _files: TempDir,
+}
+
+const POLICY: Policy = Policy { release_after: Duration::from_secs(20) };
+
+impl Simulation {
+    fn new(options: &Options) -> Result<Self> {
+        // The ledger lives in memory in real life too.
+        let files = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new())?;
+        let world = World::new(options.seed, options.sabotage);
+        let ipv4 = FamilyRecord::new(options.subnet.parse()?);
+        let pool = PoolRecord {
+            ipv4: Some(ipv4),
+            block_bits: Some(options.block_bits),
+            ..PoolRecord::default()
+        };
+        let network = NetworkSpec { pools: vec![pool], ..NetworkSpec::default() }
+            .to_network(&NetworkName::new("sim")?, Vni::FIRST_AUTOMATIC)?;
+        let define = [Op::create(keys::network(network.name()), typed::encode(&network)?)];
+        world.lock().server.execute(&crate::server::Call::Transact(define.to_vec()));
+        let mut nodes = vec![];
+        for number in 0..options.nodes {
+            nodes.push(Node::new(number, files.path(), &world)?);
+        }
+        Ok(Self {
+            world,
+            network,
+            nodes,
+            oracle: Oracle::default(),
+            report: Report::default(),
+            calm: false,
+            containers: options.containers,
+            next: 0,
+            trace: options.trace.clone(),
+            _files: files,
+        })
+    }
+
+    /// Prints what happens, if it concerns what is traced.
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if let Some(wanted) = &self.trace {
+            let what = what();
+            if wanted.split(',').any(|wanted| what.contains(wanted)) {
+                eprintln!("{:>8} {what}", self.report.steps);
+            }
+        }
+    }
+
+    fn chance(&self, below: u64) -> u64 {
+        self.world.lock().random.u64(..below)
+    }
+
+    /// Lets one thing happen.
+    fn step(&mut self) -> Result<()> {
+        self.report.steps += 1;
+        let (sent, answered) = {
+            let shared = self.world.lock();
+            (shared.sent.len(), shared.answered.len())
+        };
+        match self.chance(100) {
+            0..45 if sent > 0 => self.execute(),
+            45..80 if answered > 0 => self.arrive(),
+            80..90 => self.ring(),
+            90..99 => self.container(),
+            99 if !self.calm => self.trouble(),
+            _ => {
+                if answered > 0 {
+                    self.arrive()
+                } else if sent > 0 {
+                    self.execute()
+                } else {
+                    self.ring()
+                }
+            }
+        }
+    }
+
+    /// A call reaches the store, or does not.
+    fn execute(&mut self) -> Result<()> {
+        let fate = self.chance(100);
+        let mut shared = self.world.lock();
+        let count = shared.sent.len();
+        let at = shared.random.usize(..count);
+        let Sent { id, node, task, call } = shared.sent.swap_remove(at);
+        let reachable = self.nodes[node].connected && self.nodes[node].up;
+        if (!reachable && !self.calm) || (!self.calm && fate < 2) {
+            // Lost, or only late: the caller gives up, the call stays on its way.
+            self.report.lost += 1;
+            shared.answered.push(Answered { id, node, task, answer: Answer::Failed });
+            if fate % 2 == 0 && shared.random.u8(..4) > 0 {
+                shared.sent.push(Sent { id: u64::MAX, node, task, call });
+            }
+            return Ok(());
+        }
+        let answer = shared.server.execute(&call);
+        let lost = !self.calm && fate == 2;
+        self.tell(|| format!("node-{node} {call} -> {answer}{}", if lost { ", lost" } else { "" }));
+        self.report.lost += u64::from(lost);
+        let answer = if lost { Answer::Failed } else { answer };
+        if id != u64::MAX {
+            shared.answered.push(Answered { id, node, task, answer });
+        }
+        Ok(())
+    }
+
+    /// An answer arrives.
+    fn arrive(&mut self) -> Result<()> {
+        let Answered { id, node, task, answer } = {
+            let mut shared = self.world.lock();
+            let count = shared.answered.len();
+            let at = shared.random.usize(..count);
+            shared.answered.swap_remove(at)
+        };
+        self.world.deliver(id, answer);
+        self.poll(node, task)
+    }
+
+    /// The next timer rings.
+    fn ring(&mut self) -> Result<()> {
+        let due = {
+            let mut shared = self.world.lock();
+            let Some(((time, number), task)) = shared.timers.pop_first() else { return Ok(()) };
+            let _ = number;
+            shared.time = shared.time.max(time);
+            task
+        };
+        self.poll(due.0, due.1)
+    }
+
+    fn start(&mut self, node: usize, task: Task) -> Result<TaskId> {
+        self.next += 1;
+        let id = self.next;
+        self.nodes[node].tasks.insert(id, task);
+        self.poll(node, id)?;
+        Ok(id)
+    }
+
+    /// Runs a task until it waits for something.
+    fn poll(&mut self, number: usize, id: TaskId) -> Result<()> {
+        self.world.lock().current = (number, id);
+        let node = &mut self.nodes[number];
+        let Some(task) = node.tasks.get_mut(&id) else { return Ok(()) };
+        if let Poll::Ready(ended) = task.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            node.tasks.remove(&id);
+            self.ended(number, ended)?;
+        }
+        self.check(number)
+    }
+
+    fn ended(&mut self, number: usize, ended: Ended) -> Result<()> {
+        match ended {
+            Ended::Added(holder, Ok(reservation)) => {
+                self.report.added += 1;
+                self.tell(|| format!("node-{number} added {reservation:?}"));
+                self.report.borrowed += u64::from(reservation.loan.is_some());
+                let node = &mut self.nodes[number];
+                node.containers.insert(holder, true);
+                if node.exiled.is_none() {
+                    self.oracle.hold(number, &reservation)?;
+                }
+                self.report.most_held = self.report.most_held.max(self.oracle.held());
+            }
+            Ended::Added(_, Err(_)) => self.report.failed += 1,
+            Ended::Agent(error) => bail!("agent of node {number}: {error}"),
+            Ended::Removed(removed, Ok(())) => {
+                self.report.removals += 1;
+                let _ = removed;
+            }
+            Ended::Removed(_, Err(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// What must hold of a node after each of its steps.
+    fn check(&mut self, number: usize) -> Result<()> {
+        let node = &mut self.nodes[number];
+        let (holds, rounds) = node.progress.lock().map_or((0, 0), |p| (p.holds, p.rounds));
+        if node.exiled.is_some_and(|before| holds > before) && rounds > 0 {
+            // It knows by now what it has lost; what it still holds, it holds by right.
+            node.exiled = None;
+            let node = &self.nodes[number];
+            self.tell(|| format!("node-{number} is back"));
+            let ledger = node.ledger(&self.network)?;
+            let stranded = ledger.stranded()?;
+            for reservation in ledger.reservations()? {
+                let told = node.containers.get(&reservation.holder) == Some(&true);
+                if told && !stranded.contains(&reservation) {
+                    self.oracle.hold(number, &reservation)?;
+                }
+            }
+        }
+        let node = &self.nodes[number];
+        if node.exiled.is_some() || !node.data_dir.exists() {
+            return Ok(());
+        }
+        let ledger = node.ledger(&self.network)?;
+        let shared = self.world.lock();
+        for block in ledger.blocks()? {
+            let record = shared.server.peek(&keys::block(self.network.name(), &block));
+            let record: Option<BlockRecord> = record.and_then(|v| serde_json_of(v));
+            if record.as_ref().map(|record| &record.node) != Some(node.cluster.node()) {
+                bail!("node {number} uses block {block}, which is {record:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// A container comes or goes, on a node by chance.
+    fn container(&mut self) -> Result<()> {
+        let number = usize::try_from(self.chance(self.nodes.len() as u64))?;
+        if !self.nodes[number].up {
+            return Ok(());
+        }
+        if self.nodes[number].agent.is_none() {
+            return self.start_agent(number);
+        }
+        let full = self.nodes[number].containers.len() >= self.containers;
+        if self.calm || full || self.chance(10) < 4 {
+            return self.delete(number);
+        }
+        let want = if self.chance(5) == 0 {
+            let pool = self.network.pool(PoolIndex::new(0)?).context("a pool")?;
+            let (first, last) = (pool.first().get(), pool.last().get());
+            Want::Exactly(PoolIndex::new(0)?, HostNumber::new(first + self.chance(last - first)))
+        } else {
+            Want::Any
+        };
+        self.next += 1;
+        let holder = Holder::Attachment {
+            container_id: ContainerId::new(&format!("c{}", self.next))?,
+            ifname: IfName::new("eth0")?,
+        };
+        let node = &mut self.nodes[number];
+        node.containers.insert(holder.clone(), false);
+        let task = node.add(&self.network, holder, want);
+        self.start(number, task).map(drop)
+    }
+
+    /// DEL of some container. Its ADD has ended, or been killed.
+    fn delete(&mut self, number: usize) -> Result<()> {
+        let node = &self.nodes[number];
+        if node.containers.is_empty() {
+            return Ok(());
+        }
+        let at = self.world.lock().random.usize(..node.containers.len());
+        let Some((holder, told)) = node.containers.iter().nth(at) else { return Ok(()) };
+        let holder = holder.clone();
+        if *told || node.tasks.len() <= 1 {
+            self.tell(|| format!("node-{number} deletes {holder:?}"));
+            self.oracle.drop_holder(number, &holder);
+            self.nodes[number].ledger(&self.network)?.release(&holder)?;
+            self.nodes[number].containers.remove(&holder);
+            self.report.deleted += 1;
+        }
+        self.check(number)
+    }
+
+    fn start_agent(&mut self, number: usize) -> Result<()> {
+        let node = &mut self.nodes[number];
+        weft_node::networks::cache(&node.data_dir, &self.network)?;
+        let task = node.agent(&self.network, POLICY);
+        let id = self.start(number, task)?;
+        self.nodes[number].agent = Some(id);
+        Ok(())
+    }
+
+    /// Something goes wrong.
+    fn trouble(&mut self) -> Result<()> {
+        let number = usize::try_from(self.chance(self.nodes.len() as u64))?;
+        match self.chance(12) {
+            0..3 => self.kill(number),
+            3..5 => self.reboot(number),
+            5..9 => {
+                let node = &mut self.nodes[number];
+                node.connected = !node.connected;
+                let connected = node.connected;
+                self.report.cuts += u64::from(!connected);
+                self.tell(|| format!("node-{number} is connected: {connected}"));
+            }
+            9 => self.expire(number),
+            _ => return self.remove(number),
+        }
+        Ok(())
+    }
+
+    /// Kills one program of a node, agent or plugin.
+    fn kill(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        let ids: Vec<TaskId> = node.tasks.keys().copied().collect();
+        if ids.is_empty() {
+            return;
+        }
+        let id = ids[self.world.lock().random.usize(..ids.len())];
+        node.tasks.remove(&id);
+        let agent = node.agent == Some(id);
+        if agent {
+            node.agent = None;
+        }
+        self.report.crashes += 1;
+        self.tell(|| format!("node-{number} program {id} killed, agent: {agent}"));
+    }
+
+    /// Stops a machine, or starts it again with nothing in `/run`.
+    fn reboot(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        if !node.up {
+            node.up = true;
+            return;
+        }
+        node.tasks.clear();
+        node.agent = None;
+        node.containers.clear();
+        node.up = false;
+        let _ = std::fs::remove_dir_all(&node.data_dir);
+        self.oracle.drop_node(number);
+        self.report.crashes += 1;
+        self.tell(|| format!("node-{number} goes down"));
+    }
+
+    /// The session of an agent that does not renew it ends.
+    fn expire(&mut self, number: usize) {
+        let node = &self.nodes[number];
+        if node.up && node.connected && node.agent.is_some() {
+            return;
+        }
+        let key = keys::node(node.cluster.node());
+        let mut shared = self.world.lock();
+        if let Some(session) = shared.server.holder(&key) {
+            shared.server.end_session(&session);
+        }
+    }
+
+    /// An administrator on another node declares a node gone that shows no life.
+    fn remove(&mut self, number: usize) -> Result<()> {
+        let admin = usize::try_from(self.chance(self.nodes.len() as u64))?;
+        self.expire(number);
+        let node = &self.nodes[number];
+        let name: NodeName = node.cluster.node().clone();
+        let alive = self.world.lock().server.holder(&keys::node(&name)).is_some();
+        if admin == number || alive || (node.up && node.connected) || !self.nodes[admin].connected {
+            return Ok(());
+        }
+        if !self.nodes[admin].up {
+            return Ok(());
+        }
+        self.oracle.drop_node(number);
+        self.tell(|| format!("node-{admin} removes node-{number}"));
+        let node = &mut self.nodes[number];
+        node.exiled = node.progress.lock().ok().map(|progress| progress.holds);
+        let task = self.nodes[admin].remove(number, name);
+        self.start(admin, task).map(drop)
+    }
+
+    /// Ends all trouble, deletes all containers, and looks for what is lost.
+    fn settle(&mut self) -> Result<()> {
+        self.calm = true;
+        for number in 0..self.nodes.len() {
+            let node = &mut self.nodes[number];
+            (node.up, node.connected) = (true, true);
+            if node.agent.is_none() {
+                self.start_agent(number)?;
+            }
+        }
+        let mut quiet = 0;
+        for _ in 0..self.nodes.len() * 4000 {
+            self.step()?;
+            let emptied = self.nodes.iter().all(|node| node.containers.is_empty());
+            quiet = if emptied && self.leftovers().is_none() { quiet + 1 } else { 0 };
+            if quiet > 0 {
+                return self.account();
+            }
+        }
+        let held: usize = self.nodes.iter().map(|node| node.containers.len()).sum();
+        bail!("{held} containers and {:?} are left", self.leftovers())
+    }
+
+    /// A key that should be gone when all is quiet.
+    fn leftovers(&self) -> Option<String> {
+        let shared = self.world.lock();
+        let name = self.network.name();
+        let prefixes = [keys::endpoints_prefix(name), keys::requests_prefix(name)];
+        prefixes.iter().find_map(|prefix| shared.server.keys(prefix).first().cloned())
+    }
+
+    /// No address is lost: each is free in a ledger, or in a block without an owner.
+    fn account(&mut self) -> Result<()> {
+        for _ in 0..self.nodes.len() * 400 {
+            self.step()?;
+        }
+        let shared = self.world.lock();
+        let owned = shared.server.keys(&keys::blocks_prefix(self.network.name()));
+        drop(shared);
+        let mut known = 0;
+        for node in &self.nodes {
+            if !node.data_dir.exists() {
+                continue;
+            }
+            let ledger = node.ledger(&self.network)?;
+            if let Some(reservation) = ledger.reservations()?.first() {
+                bail!("node {}: {reservation:?} is left", node.number);
+            }
+            for (block, counts) in ledger.usage()? {
+                known += 1;
+                let assignable = self.assignable(&block);
+                if u64::from(counts.free) != assignable {
+                    bail!("block {block}: {} of {assignable} addresses are free", counts.free);
+                }
+            }
+        }
+        if known != owned.len() {
+            bail!("{} blocks have owners, and {known} stand in ledgers", owned.len());
+        }
+        Ok(())
+    }
+
+    fn assignable(&self, block: &Block) -> u64 {
+        let pool = self.network.pool(block.pool());
+        pool.map_or(0, |pool| block.hosts().filter(|host| pool.is_assignable(*host)).count() as u64)
+    }
+}
+
+fn serde_json_of(value: &[u8]) -> Option<BlockRecord> {
+    serde_json::from_slice(value).ok()
+}

@@ -1,0 +1,254 @@
+//! What all nodes of a simulation share: the store, calls on their way, time and chance.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use weft_node::Surroundings;
+use weft_store::{Cursor, Entry, Expected, Listing, Op, SessionId, Store, StoreError, TxnOutcome};
+
+use crate::server::{Answer, Call, Sabotage, Server, lost};
+
+/// Identifies a task of a node.
+pub(crate) type TaskId = u64;
+
+/// A call that has not been executed yet.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) id: u64,
+    pub(crate) node: usize,
+    pub(crate) task: TaskId,
+    pub(crate) call: Call,
+}
+
+/// An answer that has not arrived yet.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) id: u64,
+    pub(crate) node: usize,
+    pub(crate) task: TaskId,
+    pub(crate) answer: Answer,
+}
+
+/// The shared state.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) server: Server,
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) answered: Vec<Answered>,
+    arrived: BTreeMap<u64, Answer>,
+    /// By the time at which they are due.
+    pub(crate) timers: BTreeMap<(Duration, u64), (usize, TaskId)>,
+    pub(crate) time: Duration,
+    pub(crate) random: fastrand::Rng,
+    /// Which task is running.
+    pub(crate) current: (usize, TaskId),
+    next: u64,
+}
+
+/// A handle to the shared state.
+#[derive(Debug, Clone)]
+pub(crate) struct World(Arc<Mutex<Shared>>);
+
+impl World {
+    pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        Self(Arc::new(Mutex::new(Shared {
+            server: Server::new(sabotage),
+            sent: vec![],
+            answered: vec![],
+            arrived: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            time: Duration::ZERO,
+            random: fastrand::Rng::with_seed(seed),
+            current: (0, 0),
+            next: 0,
+        })))
+    }
+
+    /// The shared state. Everything runs on one thread, so nobody waits.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Lets an answer arrive at the task that waits for it.
+    pub(crate) fn deliver(&self, id: u64, answer: Answer) {
+        self.lock().arrived.insert(id, answer);
+    }
+
+    async fn call(&self, call: Call) -> Result<Answer, StoreError> {
+        let id = {
+            let mut shared = self.lock();
+            let id = shared.number();
+            let (node, task) = shared.current;
+            shared.sent.push(Sent { id, node, task, call });
+            id
+        };
+        match (Arrival { world: self.clone(), id }).await {
+            Answer::Failed => Err(lost()),
+            answer => Ok(answer),
+        }
+    }
+}
+
+impl Shared {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+/// Waits for an answer.
+struct Arrival {
+    world: World,
+    id: u64,
+}
+
+impl Future for Arrival {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Answer> {
+        match self.world.lock().arrived.remove(&self.id) {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Waits for a moment.
+struct Moment {
+    world: World,
+    due: (Duration, u64),
+}
+
+impl Future for Moment {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        match self.world.lock().timers.contains_key(&self.due) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Surroundings for World {
+    fn now(&self) -> Duration {
+        self.lock().time
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let due = {
+            let mut shared = self.lock();
+            let due = (shared.time + duration, shared.number());
+            let current = shared.current;
+            shared.timers.insert(due, current);
+            due
+        };
+        Moment { world: self.clone(), due }.await;
+    }
+
+    fn random(&self) -> u64 {
+        self.lock().random.u64(..)
+    }
+}
+
+/// An answer of another kind than the call's can't be.
+fn mixed_up() -> StoreError {
+    StoreError::Unexpected { store: "simulated store".into(), answer: "of another kind".into() }
+}
+
+#[async_trait]
+impl Store for World {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        match self.call(Call::Get(key.to_owned())).await? {
+            Answer::Entry(entry) => Ok(entry),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        match self.call(Call::List(prefix.to_owned())).await? {
+            Answer::Listing(listing) => Ok(listing),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn watch(
+        &self,
+        prefix: &str,
+        _cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<Listing, StoreError> {
+        // News come some time between at once and never.
+        let pause = self.lock().random.f64();
+        self.sleep(wait.mul_f64(pause * pause)).await;
+        self.list(prefix).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Expected,
+        value: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        match self.call(Call::Set { key: key.to_owned(), expected, value }).await? {
+            Answer::Done(done) => Ok(done),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn transact(&self, ops: &[Op]) -> Result<TxnOutcome, StoreError> {
+        match self.call(Call::Transact(ops.to_vec())).await? {
+            Answer::Outcome(outcome) => Ok(outcome),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn create_session(&self, _: &str, _: Duration) -> Result<SessionId, StoreError> {
+        match self.call(Call::CreateSession).await? {
+            Answer::Session(id) => Ok(id),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn renew_session(&self, session: &SessionId) -> Result<bool, StoreError> {
+        match self.call(Call::RenewSession(session.clone())).await? {
+            Answer::Done(done) => Ok(done),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn destroy_session(&self, session: &SessionId) -> Result<(), StoreError> {
+        self.call(Call::DestroySession(session.clone())).await.map(drop)
+    }
+
+    async fn acquire(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        session: &SessionId,
+    ) -> Result<bool, StoreError> {
+        let (key, session) = (key.to_owned(), session.clone());
+        match self.call(Call::Acquire { key, value, session }).await? {
+            Answer::Done(done) => Ok(done),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "simulated store".into()
+    }
+
+    fn is_single_node(&self) -> bool {
+        false
+    }
+}
