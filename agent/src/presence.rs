@@ -5,31 +5,46 @@
 //! blocks of a node that is down are still its own.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use log::{debug, info, warn};
-use weft_model::NodeRecord;
-use weft_node::{Cluster, NodeError};
-use weft_store::{Backoff, SessionId, StoreError, keys, typed};
+use weft_host::Host;
+use weft_node::NodeError;
+use weft_store::{Backoff, SessionId, keys, typed};
+
+use crate::watch::Watched;
 
 /// How long after its last sign of life an agent counts as dead. Consul doubles it at worst.
 pub const TTL: Duration = Duration::from_secs(15);
 
+/// How the session came to need an end.
+enum Lost {
+    /// It ended, or the record is not what this agent wrote.
+    Record,
+    /// The underlay has another address now.
+    Vteps,
+}
+
 /// Keeps this node's record current and held for as long as the future is polled.
 ///
 /// Ends only with an error that no waiting cures: another machine goes by this node's name.
-pub async fn keep(cluster: Cluster, vteps: Vec<IpAddr>) -> anyhow::Result<()> {
+pub async fn keep(host: Arc<Host>, mut nodes: Watched) -> anyhow::Result<()> {
+    let cluster = host.cluster();
     let mut backoff = Backoff::new();
     let mut failing = false;
     loop {
+        let vteps = host.vteps().await;
         match cluster.take_hold(&vteps, TTL).await {
             Ok(session) => {
                 info!("node {} is registered", cluster.node());
                 backoff.reset();
                 failing = false;
-                renew(&cluster, &session).await;
-                warn!("node {} is to be registered anew", cluster.node());
+                match renew(&host, &session, &vteps, &mut nodes).await {
+                    Lost::Record => warn!("node {} is to be registered anew", cluster.node()),
+                    Lost::Vteps => info!("node {} has another VTEP now", cluster.node()),
+                }
             }
             Err(error @ NodeError::NameTaken { .. }) => return Err(anyhow!(error)),
             Err(error) => {
@@ -43,14 +58,41 @@ pub async fn keep(cluster: Cluster, vteps: Vec<IpAddr>) -> anyhow::Result<()> {
     }
 }
 
-/// Renews the session until it is gone. A store that cannot be reached is asked again and again.
-async fn renew(cluster: &Cluster, session: &SessionId) {
+/// Renews the session until it is gone, or no longer holds what it should. A store that cannot be
+/// reached is asked again and again.
+async fn renew(host: &Host, session: &SessionId, vteps: &[IpAddr], nodes: &mut Watched) -> Lost {
+    let cluster = host.cluster();
+    // What the watch shows may be from before the record was written; twice is no accident.
+    let mut missed = 0;
     loop {
         tokio::time::sleep(TTL / 3).await;
         match cluster.store().renew_session(session).await {
             Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => debug!("renewing the session of node {}: {error}", cluster.node()),
+            Ok(false) => return Lost::Record,
+            Err(error) => {
+                debug!("renewing the session of node {}: {error}", cluster.node());
+                continue;
+            }
+        }
+        missed = if shows(nodes, host, session) { 0 } else { missed + 1 };
+        if missed > 1 {
+            return Lost::Record;
+        }
+        // An underlay that is down for a moment is not another one.
+        let now = host.vteps().await;
+        if !now.is_empty() && now != vteps {
+            return Lost::Vteps;
         }
     }
+}
+
+/// Whether the watched records show this node's, held by the session.
+fn shows(nodes: &mut Watched, host: &Host, session: &SessionId) -> bool {
+    let Some(entries) = nodes.borrow_and_update().clone() else { return true };
+    let key = keys::node(host.cluster().node());
+    entries.iter().any(|entry| {
+        entry.key == key
+            && entry.holder.as_ref() == Some(session)
+            && typed::decode::<weft_model::NodeRecord>(entry).is_ok()
+    })
 }

@@ -2,7 +2,9 @@
 //! none, and the error says why.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use weft_blocks::ledger::{Outcome, Want};
 use weft_blocks::{Holder, Ledger, Reservation, Sandbox};
 use weft_cni::result::{Ip, Route};
@@ -52,11 +54,22 @@ fn with_the_cluster(
             .map_err(|error| call.error("look the network up", &error))?;
         let want = want(&network, wanted)?;
         let ledger: Ledger = call.ledger(network.clone())?;
-        let reservation = addresses::reserve(&cluster, ledger, holder, want, sandbox)
-            .await
-            .map_err(|error| call.error("reserve an address", &error))?;
+        let reservation =
+            addresses::reserve(&cluster, ledger, holder, want, sandbox, &caller_waits)
+                .await
+                .map_err(|error| call.error("reserve an address", &error))?;
         describe(call, &network, &reservation, wanted)
     })
+}
+
+/// Whether somebody still waits for the result: the other end of standard output is open.
+fn caller_waits() -> bool {
+    let stdout = std::io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    match poll(&mut fds, PollTimeout::ZERO) {
+        Ok(_) => !fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)),
+        Err(_) => true,
+    }
 }
 
 /// The addresses that the caller asks for by name, if it does.

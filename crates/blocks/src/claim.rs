@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_model::{Block, Network, NodeName, Pool};
+use weft_model::{Block, HostNumber, Network, NodeName, Pool, PoolIndex};
 
 /// Rounds before a claim gives up. With a place of its own from the second round on, a node fails
 /// twice in a row only where nearly everything is taken.
@@ -146,11 +146,11 @@ impl<'a> Claim<'a> {
             .bytes()
             .fold(u64::from(self.round), |seed, byte| mix(seed ^ u64::from(byte)));
         self.network.pools().find_map(|(index, pool)| {
-            let free = |block: &Block| !owners.contains_key(block) && block.is_useful(pool);
-            let blocks = || Block::all_of(index, pool);
-            let start = if self.round == 0 { 0 } else { seed % count(pool) };
-            let start = usize::try_from(start).unwrap_or(0);
-            blocks().skip(start).chain(blocks().take(start)).find(free)
+            let place = if self.round == 0 { 0 } else { seed % count(pool) };
+            let start = pool.first().get() + (place << pool.block_bits().get());
+            let end = HostNumber::new(start);
+            unowned(owners, index, pool, end, pool.last())
+                .or_else(|| unowned(owners, index, pool, pool.first(), end))
         })
     }
 
@@ -158,6 +158,25 @@ impl<'a> Claim<'a> {
         let nodes: BTreeSet<&NodeName> = owners.values().collect();
         Claimed::Exhausted { blocks: count_blocks(self.network), nodes: nodes.len() }
     }
+}
+
+/// The first block between the two host numbers that has no owner and something to hand out.
+fn unowned(
+    owners: &BTreeMap<Block, NodeName>,
+    index: PoolIndex,
+    pool: &Pool,
+    from: HostNumber,
+    to: HostNumber,
+) -> Option<Block> {
+    let mut host = pool.next_assignable(from)?;
+    while host <= to {
+        let block = Block::containing(index, host, pool.block_bits());
+        if !owners.contains_key(&block) {
+            return Some(block);
+        }
+        host = pool.next_assignable(HostNumber::new(block.last().get() + 1))?;
+    }
+    None
 }
 
 /// How many blocks the pools of `network` are cut into.
@@ -235,6 +254,23 @@ mod tests {
         let claimed = store.run(Claim::new(&network, &a, Target::AnyBlock, [known]), &a);
         assert_eq!(claimed, Claimed::Own(old));
         assert_eq!(store.0.len(), 2);
+    }
+
+    #[test]
+    fn skips_a_vast_excluded_range_at_once() {
+        let mut family = FamilyRecord::new("fd00:7::/64".parse().unwrap());
+        family.gateway = Some("fd00:7::1".parse().unwrap());
+        let pool = PoolRecord {
+            ipv6: Some(family),
+            exclude: vec!["fd00:7::/98".parse().unwrap()],
+            ..PoolRecord::default()
+        };
+        let network = NetworkSpec { pools: vec![pool], ..NetworkSpec::default() }
+            .to_network(&NetworkName::new("n").unwrap(), Vni::FIRST_AUTOMATIC)
+            .unwrap();
+        let a = node("a");
+        let claimed = Store::default().run(Claim::new(&network, &a, Target::AnyBlock, []), &a);
+        assert_eq!(claimed, Claimed::Own("0-1073741824-6".parse().unwrap()));
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Small pieces of file handling that the ledger is made of.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::LedgerError;
+
+/// How long to wait for a lock that others hold for microseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Makes `path` and its parents, for root's eyes only.
 pub(crate) fn create_dir(path: &Path) -> Result<(), LedgerError> {
@@ -26,6 +30,25 @@ pub(crate) fn open_or_create(path: &Path) -> Result<File, LedgerError> {
         .mode(0o600)
         .open(path)
         .map_err(LedgerError::io("open", path))
+}
+
+/// Waits for the advisory lock on `path`, making the file if it is missing. It is held for
+/// microseconds, so one that is not to be had for long is held by a process that does not run.
+pub(crate) fn lock(path: &Path) -> Result<File, LedgerError> {
+    let file = open_or_create(path)?;
+    let start = Instant::now();
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(LedgerError::io("lock", path)(error)),
+            Err(TryLockError::WouldBlock) if start.elapsed() > PATIENCE => {
+                return Err(LedgerError::Locked { path: path.to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(Duration::from_millis(2));
+    }
 }
 
 /// Puts `content` at `path` in one atomic step, by way of `scratch` in the same file system. The

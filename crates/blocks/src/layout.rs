@@ -95,7 +95,8 @@ impl NetworkDir {
         self.blocks().join(block.to_string())
     }
 
-    pub(crate) fn reservations(&self) -> PathBuf {
+    /// Where the reservations lie, a file each.
+    pub fn reservations(&self) -> PathBuf {
         self.root.join("reservations")
     }
 

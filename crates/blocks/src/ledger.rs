@@ -98,10 +98,10 @@ impl Ledger {
     ) -> Result<Outcome, LedgerError> {
         let mut locked = self.lock()?;
         if let Some(reservation) = self.reservation(holder)? {
-            return Ok(match locked.is_stranded(&reservation)? {
-                true => Outcome::Stranded(reservation),
-                false => Outcome::Held(reservation),
-            });
+            if locked.is_stranded(&reservation)? {
+                return Ok(Outcome::Stranded(reservation));
+            }
+            return Ok(Outcome::Held(self.renew(reservation, sandbox)?));
         }
         match locked.choose(want)? {
             Ok(slot) => locked.enter(slot, holder, sandbox).map(Outcome::Held),
@@ -229,9 +229,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> Result<Locked<'_>, LedgerError> {
-        let path = self.dir.lock();
-        let lock = files::open_or_create(&path)?;
-        lock.lock().map_err(LedgerError::io("lock", path))?;
+        let lock = files::lock(&self.dir.lock())?;
         let index = match Index::open(&self.dir.index(), self.fingerprint) {
             Some(index) => index,
             None => self.rebuild()?,
@@ -295,6 +293,20 @@ impl Ledger {
         files::put(&self.dir.block(block), &self.scratch(), base.to_string().as_bytes())
     }
 
+    /// Notes the sandbox of an attachment that asks again: it may be in another one by now.
+    fn renew(
+        &self,
+        reservation: Reservation,
+        sandbox: Option<&Sandbox>,
+    ) -> Result<Reservation, LedgerError> {
+        if sandbox.is_none() || reservation.sandbox.as_ref() == sandbox {
+            return Ok(reservation);
+        }
+        let reservation = Reservation { sandbox: sandbox.cloned(), ..reservation };
+        self.put_reservation(&reservation)?;
+        Ok(reservation)
+    }
+
     /// Writes the file of a reservation. The caller holds the lock.
     fn put_reservation(&self, reservation: &Reservation) -> Result<(), LedgerError> {
         let path = self.dir.reservation(&reservation.holder);
@@ -328,8 +340,7 @@ pub fn forget(
     if !dir.root().exists() {
         return Ok(());
     }
-    let lock = files::open_or_create(&dir.lock())?;
-    lock.lock().map_err(LedgerError::io("lock", dir.lock()))?;
+    let _lock = files::lock(&dir.lock())?;
     files::remove(&dir.index())?;
     files::remove(&dir.reservation(holder)).map(drop)
 }

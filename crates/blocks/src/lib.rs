@@ -52,6 +52,15 @@ pub enum LedgerError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// A process holds the lock that does not run on.
+    #[error(
+        "{path} has been locked by another process for 10 s; find it with `fuser {path}`: it is \
+         stopped or stuck", path = path.display()
+    )]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+    },
     /// A file does not hold what weft writes there.
     #[error(
         "{path} is damaged ({reason}); see the section on damaged files in the operations guide"

@@ -278,7 +278,8 @@ impl Host {
         let reservation = match held {
             Some(reservation) => reservation,
             None => {
-                addresses::reserve(&self.cluster, ledger, &Holder::Node, Want::Any, None).await?
+                addresses::reserve(&self.cluster, ledger, &Holder::Node, Want::Any, None, &|| true)
+                    .await?
             }
         };
         Ok(reservation.addresses.iter().filter_map(with_prefix).collect())

@@ -248,6 +248,18 @@ impl Pool {
             && !self.withheld.iter().any(|(from, to)| (*from..=*to).contains(&host.0))
     }
 
+    /// The lowest assignable host number that is not below `from`.
+    pub fn next_assignable(&self, from: HostNumber) -> Option<HostNumber> {
+        let mut host = from.0.max(self.first.0);
+        // Each pass leaves a range for good, so there are at most as many as ranges, squared.
+        while let Some((_, to)) =
+            self.withheld.iter().find(|(from, to)| (*from..=*to).contains(&host))
+        {
+            host = to.checked_add(1)?;
+        }
+        (host <= self.last.0).then_some(HostNumber(host))
+    }
+
     /// The addresses of `host`. A host number outside the pool gives none in either family.
     pub fn addresses(&self, pool: PoolIndex, host: HostNumber) -> Addresses {
         let nth =

@@ -14,12 +14,16 @@ use crate::{Cluster, NodeError, claims, loans};
 
 /// Gives `holder` an address of the ledger's network, claiming a block or borrowing the address if
 /// no own block has it.
+///
+/// That can take a while. Whoever asked may be gone by then, and its DEL may have come before: then
+/// `still_wanted` says no, and nothing is reserved.
 pub async fn reserve(
     cluster: &Cluster,
     mut ledger: Ledger,
     holder: &Holder,
     want: Want,
     sandbox: Option<&Sandbox>,
+    still_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Reservation, NodeError> {
     let name = ledger.network().name().clone();
     if let Ok(reservation) = attempt(&ledger, holder, want, sandbox)? {
@@ -28,6 +32,9 @@ pub async fn reserve(
     let turn = claims::take_turn(cluster, &ledger).await?;
     // A claim may bring only what another process takes at once, so this can go round.
     loop {
+        if !still_wanted() {
+            return Err(NodeError::Unwanted { holder: holder.clone(), network: name });
+        }
         let target = match attempt(&ledger, holder, want, sandbox)? {
             Ok(reservation) => return Ok(reservation),
             Err(target) => target,
@@ -50,7 +57,7 @@ pub async fn reserve(
             }
         };
         drop(turn);
-        return loans::borrow(cluster, &ledger, holder, want, sandbox, failure).await;
+        return loans::borrow(cluster, &ledger, holder, want, sandbox, failure, still_wanted).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use weft_model::NodeName;
@@ -18,6 +19,12 @@ const DEFAULT_DATA_DIR: &str = "/run/weft";
 /// Where the embedded store lives. Networks outlast a reboot.
 const DEFAULT_LOCAL_STORE: &str = "/var/lib/weft/store";
 
+/// Long enough that a restart of everything on a node brings no block back.
+const DEFAULT_RELEASE_AFTER: Duration = Duration::from_secs(600);
+
+/// Runtimes delete what they know of within seconds of a crash.
+const DEFAULT_SWEEP_GRACE: Duration = Duration::from_secs(60);
+
 const DEFAULT_PREFIX: &str = "weft/v1";
 
 /// The node's configuration, complete.
@@ -33,6 +40,10 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Where nodes agree.
     pub store: StoreConfig,
+    /// After how long an idle block is given back to the cluster.
+    pub release_after: Duration,
+    /// For how long a container must have been gone before its address is freed without a DEL.
+    pub sweep_grace: Duration,
 }
 
 /// How the underlay is named.
@@ -85,6 +96,15 @@ struct FileFormat {
     data_dir: Option<PathBuf>,
     #[serde(default)]
     store: StoreFormat,
+    #[serde(default)]
+    agent: AgentFormat,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentFormat {
+    release_idle_after: Option<u64>,
+    sweep_grace: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -156,8 +176,15 @@ impl NodeConfig {
             port,
             data_dir: file.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
             store: file.store.into_config()?,
+            release_after: seconds(file.agent.release_idle_after, DEFAULT_RELEASE_AFTER),
+            sweep_grace: seconds(file.agent.sweep_grace, DEFAULT_SWEEP_GRACE)
+                .max(Duration::from_secs(1)),
         })
     }
+}
+
+fn seconds(value: Option<u64>, default: Duration) -> Duration {
+    value.map_or(default, Duration::from_secs)
 }
 
 impl StoreFormat {

@@ -115,6 +115,14 @@ pub enum NodeError {
         /// The cluster store.
         store: String,
     },
+    /// The caller has gone away.
+    #[error("the caller of ADD for {holder} in network {network} is gone; nothing is reserved")]
+    Unwanted {
+        /// For whom.
+        holder: Holder,
+        /// The network.
+        network: NetworkName,
+    },
     /// Every block of the network has an owner and the own ones are full.
     #[error(
         "network {network} has no free address for node {node}: all {blocks} blocks are owned, by \
@@ -240,7 +248,8 @@ impl NodeError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_retryable(),
-            Self::Exhausted { .. }
+            Self::Ledger(LedgerError::Locked { .. })
+            | Self::Exhausted { .. }
             | Self::AddressTaken { .. }
             | Self::AddressElsewhere { .. }
             | Self::Contended { .. }

@@ -14,6 +14,7 @@
 //! - [`loans`], [`lending`]: the borrower's and the lender's part of a loan.
 //! - [`steward`]: what the agent does about blocks and loans.
 //! - [`nodes`]: removing a node.
+//! - [`sandboxes`]: whether a container is still there.
 //! - [`surroundings`]: time and chance.
 
 pub mod addresses;
@@ -29,6 +30,7 @@ pub mod lock;
 pub mod networks;
 pub mod nodes;
 mod presence;
+pub mod sandboxes;
 pub mod steward;
 pub mod surroundings;
 

@@ -42,6 +42,7 @@ pub(crate) async fn borrow(
     want: Want,
     sandbox: Option<&Sandbox>,
     failure: NodeError,
+    still_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Reservation, NodeError> {
     if cluster.is_single_node() {
         return Err(failure);
@@ -58,6 +59,10 @@ pub(crate) async fn borrow(
     };
     let mut reasons = vec![];
     for lender in lenders {
+        if !still_wanted() {
+            let network = ledger.network().name().clone();
+            return Err(NodeError::Unwanted { holder: holder.clone(), network });
+        }
         match ask(cluster, ledger, holder, &lender, wanted, sandbox).await? {
             Asked::Lent(reservation) => {
                 info!(
@@ -121,10 +126,7 @@ async fn ask(
     if let TxnOutcome::Conflict { .. } = cluster.store().transact(&ops).await? {
         return Err(NodeError::Contended { network: name.clone() });
     }
-    let answer = match answer(cluster, ledger, id).await? {
-        Some(answer) => answer,
-        None => return Ok(Asked::Silent),
-    };
+    let Some(answer) = answer(cluster, ledger, id).await? else { return Ok(Asked::Silent) };
     let asked = match answer {
         LoanAnswer::Refused { reason } => Asked::Refused(reason),
         LoanAnswer::Granted { pool, host } => {
@@ -180,7 +182,7 @@ async fn answer(
         }
         let listing = match &cursor {
             None => cluster.store().list(&key).await?,
-            Some(cursor) => cluster.store().watch(&key, cursor, PATIENCE - waited).await?,
+            Some(cursor) => cluster.store().watch(&key, cursor, PATIENCE.saturating_sub(waited)).await?,
         };
         if cursor.as_ref() == Some(&listing.cursor) {
             cluster.surroundings().sleep(POLL).await;

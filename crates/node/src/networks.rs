@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use weft_blocks::layout::{NetworkDir, networks_dir};
 use weft_model::{ModelError, Network, NetworkName, NetworkSpec, NodeName, Vni};
-use weft_store::{Expected, Op, Revision, TxnOutcome, keys, typed};
+use weft_store::{Entry, Expected, Op, Revision, TxnOutcome, keys, typed};
 
 use crate::{Cluster, NodeError};
 
@@ -137,6 +137,8 @@ impl Cluster {
         spec: &NetworkSpec,
     ) -> Result<Network, NodeError> {
         for _ in 0..VNI_TRIES {
+            // Two networks that are made at once must not overlap either.
+            let catalogue = self.store().get(keys::catalogue()).await?;
             let existing = self.networks().await?;
             if let Some(network) = existing.iter().find(|network| network.name() == name) {
                 agree(network, spec)?;
@@ -150,6 +152,7 @@ impl Cluster {
             let ops = [
                 Op::create(keys::network(name), typed::encode(&network)?),
                 Op::create(keys::vni(network.vni()), typed::encode(name)?),
+                counted(catalogue)?,
             ];
             match self.store().transact(&ops).await? {
                 TxnOutcome::Committed => return Ok(network),
@@ -203,6 +206,16 @@ impl Cluster {
         }
         Ok(owners)
     }
+}
+
+/// Counts one more network, unless somebody else has done so since `entry` was read.
+fn counted(entry: Option<Entry>) -> Result<Op, NodeError> {
+    let (expected, count) = match entry {
+        None => (Expected::Absent, 0),
+        Some(entry) => (Expected::Revision(entry.revision), typed::decode::<u64>(&entry)?),
+    };
+    let key = keys::catalogue().to_owned();
+    Ok(Op::Write { key, expected, value: typed::encode(&(count + 1))? })
 }
 
 /// The lowest VNI that no network has, from where automatic numbering begins.

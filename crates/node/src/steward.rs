@@ -155,7 +155,7 @@ impl Steward {
 }
 
 /// With fewer free addresses than this a node claims a block ahead: a quarter of a block.
-fn low_water(network: &Network) -> u32 {
+pub fn low_water(network: &Network) -> u32 {
     let largest = network.pools().map(|(_, pool)| pool.block_bits().size()).max().unwrap_or(0);
     u32::try_from(largest / 4).unwrap_or(u32::MAX).max(1)
 }

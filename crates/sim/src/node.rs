@@ -62,7 +62,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(number: usize, root: &Path, world: &World) -> anyhow::Result<Self> {
-        let name = NodeName::new(&format!("node-{number}"))?;
+        let name = NodeName::new(format!("node-{number}"))?;
         let machine = format!("machine-{number}");
         let surroundings: Arc<dyn Surroundings> = Arc::new(world.clone());
         let cluster = Cluster::simulated(Arc::new(world.clone()), name, machine, surroundings);
@@ -92,7 +92,7 @@ impl Node {
             let reserved = async {
                 networks::cache(&data_dir, &network)?;
                 let ledger = Ledger::open(&data_dir, network)?;
-                addresses::reserve(&cluster, ledger, &holder, want, None).await
+                addresses::reserve(&cluster, ledger, &holder, want, None, &|| true).await
             };
             let reserved = reserved.await;
             Ended::Added(holder, reserved)

@@ -11,6 +11,11 @@ pub fn networks_prefix() -> &'static str {
     "networks/"
 }
 
+/// Counts the networks that were made: who makes one has seen all others.
+pub fn catalogue() -> &'static str {
+    "catalogue"
+}
+
 /// A network's definition.
 pub fn network(name: &NetworkName) -> String {
     format!("networks/{name}")

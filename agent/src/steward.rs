@@ -1,0 +1,179 @@
+//! Ownership of one network's blocks and loans: news from the store and the node, to the steward.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{error, info, warn};
+use weft_blocks::{Holder, Ledger, Reservation};
+use weft_host::{Host, HostError, SegmentState};
+use weft_model::block::BlockRecord;
+use weft_model::{Attachment, NetworkName, NodeName, device};
+use weft_node::loans::{Requested, View};
+use weft_node::steward::{Policy, Steward};
+use weft_node::{NodeError, networks};
+use weft_store::{Entry, keys, typed};
+
+use crate::news::Reservations;
+use crate::watch::Watched;
+
+/// How often to look at everything without a reason.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// How long to wait before trying again what failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What the store says of a network, as watched.
+pub struct Watches {
+    /// Its blocks.
+    pub blocks: Watched,
+    /// Its endpoints.
+    pub endpoints: Watched,
+    /// Requests for loans.
+    pub requests: Watched,
+}
+
+impl Watches {
+    async fn changed(&mut self) {
+        let Self { blocks, endpoints, requests } = self;
+        let news = async {
+            tokio::select! {
+                news = blocks.changed() => news,
+                news = endpoints.changed() => news,
+                news = requests.changed() => news,
+            }
+        };
+        // A watch that ended has no news ever again.
+        if news.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What the store says, once it has said everything.
+    fn view(&mut self) -> Option<View> {
+        let blocks = self.blocks.borrow_and_update().clone()?;
+        let endpoints = self.endpoints.borrow_and_update().clone()?;
+        let requests = self.requests.borrow_and_update().clone()?;
+        Some(View {
+            blocks: read(&blocks, keys::block_of, |record: BlockRecord, _| record.node),
+            endpoints: read(&endpoints, keys::endpoint_of, |r, entry| (r, entry.revision)),
+            requests: read(&requests, keys::request_of, |record, entry| Requested {
+                record,
+                revision: entry.revision,
+            }),
+        })
+    }
+}
+
+/// Decodes entries by key. One that cannot be read is reported and left out.
+pub(crate) fn read<K: Ord, R: serde::de::DeserializeOwned, V>(
+    entries: &[Entry],
+    key: impl Fn(&str) -> Option<K>,
+    value: impl Fn(R, &Entry) -> V,
+) -> BTreeMap<K, V> {
+    let decode = |entry: &Entry| match typed::decode::<R>(entry) {
+        Ok(record) => Some((key(&entry.key)?, value(record, entry))),
+        Err(error) => {
+            warn!("{error}");
+            None
+        }
+    };
+    entries.iter().filter_map(decode).collect()
+}
+
+/// Looks after the ownership of network `name` for as long as the future is polled.
+pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches) {
+    let data_dir = host.config().data_dir.clone();
+    let policy = Policy { release_after: host.config().release_after };
+    let mut steward = Steward::new(host.cluster().clone(), data_dir.clone(), name.clone(), policy);
+    let mut here = Reservations::watch(&data_dir, &name);
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = watches.changed() => {}
+            () = here.changed() => {
+                if !is_urgent(&host, &name) {
+                    continue;
+                }
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+        let Some(view) = watches.view() else {
+            pause = RETRY;
+            continue;
+        };
+        pause = match round(&host, &name, &mut steward, &view).await {
+            Ok(()) => SLOW,
+            Err(error) => {
+                warn!("network {name}: {error}");
+                RETRY
+            }
+        };
+    }
+}
+
+/// Whether what containers did on this node can't wait for the slow clock: addresses run out, or a
+/// borrowed one came back.
+fn is_urgent(host: &Host, name: &NetworkName) -> bool {
+    let look = || {
+        let data_dir = &host.config().data_dir;
+        let Some(network) = networks::cached(data_dir, name)? else { return Ok(false) };
+        let low = weft_node::steward::low_water(&network);
+        let ledger = Ledger::open(data_dir, network)?;
+        Ok::<_, NodeError>(ledger.counts()?.free < low || !ledger.returns()?.is_empty())
+    };
+    look().unwrap_or(true)
+}
+
+async fn round(
+    host: &Host,
+    name: &NetworkName,
+    steward: &mut Steward,
+    view: &View,
+) -> Result<(), HostError> {
+    let found = steward.round(view).await?;
+    if found.lost {
+        isolate(host, name).await?;
+    }
+    Ok(())
+}
+
+/// Keeps the traffic of containers off the network whose addresses are other nodes' by now, and
+/// gives the host another address of its own if its own is among them.
+async fn isolate(host: &Host, name: &NetworkName) -> Result<(), HostError> {
+    let data_dir = &host.config().data_dir;
+    let Some(network) = networks::cached(data_dir, name)? else { return Ok(()) };
+    let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
+    for reservation in ledger.stranded().map_err(NodeError::from)? {
+        report(host.cluster().node(), name, &reservation);
+        match &reservation.holder {
+            Holder::Attachment { container_id, ifname } => {
+                let attachment = Attachment {
+                    network: name.clone(),
+                    container_id: container_id.clone(),
+                    ifname: ifname.clone(),
+                };
+                host.disconnect(&device::host_end(&attachment)).await?;
+            }
+            Holder::Node => {
+                ledger.release(&Holder::Node).map_err(NodeError::from)?;
+                if let Some(state) = SegmentState::read(data_dir, name) {
+                    host.ensure(&network, state.own_address()).await?;
+                    info!("network {name}: this host has another address now");
+                }
+            }
+            Holder::Lent { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+fn report(node: &NodeName, network: &NetworkName, reservation: &Reservation) {
+    let addresses: Vec<String> = reservation.addresses.iter().map(ToString::to_string).collect();
+    error!(
+        "network {network}: {} of {} belongs to another node, since node {node} was removed from the \
+         cluster while it was cut off; it is taken off the network: delete it and start it anew",
+        addresses.join(", "),
+        reservation.holder
+    );
+}

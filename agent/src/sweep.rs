@@ -1,0 +1,81 @@
+//! The sweep: addresses of containers that are gone without a DEL.
+//!
+//! A container counts as gone when nothing of its network namespace is left, at two looks with a
+//! grace period between them. A path that leads elsewhere proves nothing by itself: the namespace
+//! may live on in a process or under another path.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use weft_blocks::{Holder, Ledger, Reservation};
+use weft_host::Host;
+use weft_model::{Attachment, Network, NetworkName, device};
+use weft_node::{NodeError, networks, sandboxes};
+
+/// Sweeps for as long as the future is polled.
+pub async fn run(host: Arc<Host>) {
+    let grace = host.config().sweep_grace;
+    let mut suspects = HashMap::new();
+    loop {
+        tokio::time::sleep(grace / 2).await;
+        if let Err(error) = look(&host, grace, &mut suspects).await {
+            warn!("looking for containers that are gone: {error}");
+        }
+    }
+}
+
+type Suspects = HashMap<(NetworkName, Holder), Instant>;
+
+async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(), NodeError> {
+    let mut seen = Suspects::new();
+    for network in networks::all_cached(&host.config().data_dir)? {
+        let ledger = Ledger::open(&host.config().data_dir, network.clone())?;
+        for reservation in ledger.reservations()? {
+            if !is_gone(host, &network, &reservation).await {
+                continue;
+            }
+            let key = (network.name().clone(), reservation.holder.clone());
+            let since = *suspects.get(&key).unwrap_or(&Instant::now());
+            if suspects.contains_key(&key) && since.elapsed() >= grace {
+                free(&ledger, &network, &reservation)?;
+            } else {
+                seen.insert(key, since);
+            }
+        }
+    }
+    // What was seen alive, or is freed, begins anew.
+    *suspects = seen;
+    Ok(())
+}
+
+/// Whether nothing is left of the namespace that the reservation was made for. In doubt it lives.
+async fn is_gone(host: &Host, network: &Network, reservation: &Reservation) -> bool {
+    let Holder::Attachment { container_id, ifname } = &reservation.holder else { return false };
+    let Some(sandbox) = &reservation.sandbox else { return false };
+    if sandboxes::lives(sandbox) {
+        return false;
+    }
+    let attachment = Attachment {
+        network: network.name().clone(),
+        container_id: container_id.clone(),
+        ifname: ifname.clone(),
+    };
+    // The kernel removes both ends of a veth with the namespace of one.
+    matches!(host.netlink().link(&device::host_end(&attachment)).await, Ok(None))
+}
+
+fn free(ledger: &Ledger, network: &Network, reservation: &Reservation) -> Result<(), NodeError> {
+    // By this very sandbox: the attachment may have been made anew since.
+    let now = ledger.reservation(&reservation.holder)?;
+    if now.as_ref() == Some(reservation) && ledger.release(&reservation.holder)?.is_some() {
+        info!(
+            "network {}: freed {} of {}, whose sandbox is gone without a DEL",
+            network.name(),
+            reservation.addresses.first().map_or_else(String::new, ToString::to_string),
+            reservation.holder
+        );
+    }
+    Ok(())
+}
