@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod attach;
+mod dumps;
 mod firewall;
 mod ground;
 mod peers;
