@@ -174,7 +174,7 @@ impl Host {
     /// Whether the devices are as they were noted.
     pub async fn is_intact(&self, state: &SegmentState) -> Result<bool, HostError> {
         let segment = Segment { bridge: state.bridge, vxlan: state.vxlan };
-        Ok(segment::is_intact(&self.netlink, &segment).await?)
+        Ok(segment::is_intact(&self.netlink, state.network.vni(), &segment).await?)
     }
 
     /// Makes the kernel's peers those of `roster`.
