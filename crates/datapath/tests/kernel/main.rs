@@ -11,3 +11,4 @@ mod firewall;
 mod ground;
 mod peers;
 mod segment;
+mod underlay;
