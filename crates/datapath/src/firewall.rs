@@ -45,6 +45,43 @@ pub fn ensure(network: &Network) -> Result<(), DatapathError> {
     apply(network, &transaction(network))
 }
 
+/// Whether the rules of `network` are set, as far as counting them tells. Runs `nft`.
+pub fn is_present(network: &Network) -> Result<bool, DatapathError> {
+    let failed = |problem: String| {
+        let network = network.name().to_string();
+        DatapathError::Firewall { network, problem }
+    };
+    let mut nft = std::process::Command::new("nft");
+    let output = nft.args(["--json", "list", "table", FAMILY, TABLE]).output();
+    let output = output.map_err(|error| failed(format!("run nft: {error}")))?;
+    if !output.status.success() {
+        return Ok(false);
+    }
+    let listed: Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
+    let listed = listed["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let bridge = device::bridge(network.vni());
+    let holds = |name: &Value| {
+        let elements = listed.iter().flat_map(|object| [&object["set"], &object["map"]]);
+        let elements = elements.filter(|set| set["name"] == *name);
+        let mut elements = elements.filter_map(|set| set["elem"].as_array()).flatten();
+        elements.any(|element| *element == *bridge || element[0] == *bridge)
+    };
+    let rules = |objects: &mut dyn Iterator<Item = &Value>, chain: &Value| {
+        objects.filter(|object| object["rule"]["chain"] == *chain).count()
+    };
+    let commands = transaction(network);
+    let added = || commands.iter().map(|command| &command["add"]);
+    let deleted = |name: &Value| {
+        commands.iter().any(|command| command["delete"]["element"]["name"] == *name)
+    };
+    Ok(added().all(|object| {
+        let (element, chain) = (&object["element"]["name"], &object["rule"]["chain"]);
+        (element.is_null() || holds(element) != deleted(element))
+            && (chain.is_null() || rules(&mut listed.iter(), chain) == rules(&mut added(), chain))
+    }))
+}
+
 /// Makes sure that there are no rules of `network`. Runs `nft`.
 pub fn remove(network: &Network) -> Result<(), DatapathError> {
     let bridge = device::bridge(network.vni());
