@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,13 @@ pub(crate) fn lock(path: &Path) -> Result<File, LedgerError> {
         }
         pause = (pause * 2).min(Duration::from_millis(2));
     }
+}
+
+/// Whether `file` is still what is at `path`.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let (open, there) = (file.metadata().map(identity), fs::metadata(path).map(identity));
+    matches!((open, there), (Ok(open), Ok(there)) if open == there)
 }
 
 /// Puts `content` at `path` in one atomic step, by way of `scratch` in the same file system. The

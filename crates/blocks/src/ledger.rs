@@ -228,8 +228,29 @@ impl Ledger {
         Ok(usage)
     }
 
+    /// Moves the directory of the network, with all that is in it, to `grave`, unless a container
+    /// holds an address; says whether it did. Whoever waits for the lock meanwhile, to reserve
+    /// something, gets an error and not an address of a network that is going away.
+    pub fn retire(&self, grave: &Path) -> Result<bool, LedgerError> {
+        let _locked = self.lock()?;
+        // The names of all others begin with '@', also where the file cannot be read.
+        let is_containers = |name: &String| !name.starts_with('@');
+        if files::names_in(&self.dir.reservations())?.iter().any(is_containers) {
+            return Ok(false);
+        }
+        std::fs::rename(self.dir.root(), grave)
+            .map_err(LedgerError::io("move away", self.dir.root()))?;
+        Ok(true)
+    }
+
     fn lock(&self) -> Result<Locked<'_>, LedgerError> {
-        let lock = files::lock(&self.dir.lock())?;
+        let path = self.dir.lock();
+        let lock = files::lock(&path)?;
+        if !files::is_at(&lock, &path) {
+            let gone = "the network was removed from this node at this moment; try again";
+            let source = std::io::Error::new(std::io::ErrorKind::NotFound, gone);
+            return Err(LedgerError::io("lock", path)(source));
+        }
         let index = match Index::open(&self.dir.index(), self.fingerprint) {
             Some(index) => index,
             None => self.rebuild()?,

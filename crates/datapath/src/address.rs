@@ -6,8 +6,8 @@ use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
-    RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -187,15 +187,16 @@ impl Netlink {
         let mut routes = vec![];
         for (header, attributes) in self.all_routes().await? {
             let shown = Shown::of(&header, &attributes);
-            if shown.oif == Some(index) && header.table == RouteHeader::RT_TABLE_MAIN {
-                routes.push((shown.dst, shown.gw));
+            if header.table == RouteHeader::RT_TABLE_MAIN {
+                let hops = shown.hops.iter().filter(|hop| hop.oif == index);
+                routes.extend(hops.map(|hop| (shown.dst, hop.gw)));
             }
         }
         Ok(routes)
     }
 
     /// The interfaces of the default routes, the preferred one first: IPv4 before IPv6, then by
-    /// metric.
+    /// metric. Of a route by several ways it is the first way's, so that all who ask get the same.
     pub(crate) async fn default_routes(&self) -> Result<Vec<u32>, DatapathError> {
         let mut found = vec![];
         for (header, attributes) in self.all_routes().await? {
@@ -203,9 +204,9 @@ impl Netlink {
             if header.table == RouteHeader::RT_TABLE_MAIN
                 && header.kind == RouteType::Unicast
                 && shown.dst.prefix() == 0
-                && let Some(oif) = shown.oif
+                && let Some(hop) = shown.hops.first()
             {
-                found.push((shown.dst.is_ipv6(), shown.priority, oif));
+                found.push((shown.dst.is_ipv6(), shown.priority, hop.oif));
             }
         }
         found.sort_unstable();
@@ -231,9 +232,15 @@ impl Netlink {
 /// A route as the kernel shows it.
 struct Shown {
     dst: IpNetwork,
-    gw: Option<IpAddr>,
-    oif: Option<u32>,
+    /// One, unless it is a route by several ways; none, if it leads to no interface.
+    hops: Vec<Hop>,
     priority: u32,
+}
+
+/// A way that packets of a route take.
+struct Hop {
+    oif: u32,
+    gw: Option<IpAddr>,
 }
 
 impl Shown {
@@ -243,18 +250,31 @@ impl Shown {
             _ => std::net::Ipv4Addr::UNSPECIFIED.into(),
         };
         let (mut dst, mut gw, mut oif, mut priority) = (any, None, None, 0);
+        let mut hops = vec![];
         for attribute in attributes {
             match attribute {
                 RouteAttribute::Destination(address) => dst = ip(address).unwrap_or(any),
                 RouteAttribute::Gateway(address) => gw = ip(address),
                 RouteAttribute::Oif(index) => oif = Some(*index),
+                RouteAttribute::MultiPath(ways) => hops.extend(ways.iter().map(Hop::of)),
                 RouteAttribute::Priority(value) => priority = *value,
                 _ => {}
             }
         }
         let prefix = header.destination_prefix_length;
         let dst = IpNetwork::new(dst, prefix).unwrap_or_else(|_| IpNetwork::from(dst));
-        Self { dst, gw, oif, priority }
+        hops.extend(oif.map(|oif| Hop { oif, gw }));
+        Self { dst, hops, priority }
+    }
+}
+
+impl Hop {
+    fn of(way: &RouteNextHop) -> Self {
+        let gw = way.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(address) => ip(address),
+            _ => None,
+        });
+        Self { oif: way.interface_index, gw }
     }
 }
 

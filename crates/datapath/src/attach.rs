@@ -149,6 +149,13 @@ pub async fn delete_port(netlink: &Netlink, host_end: &str) -> Result<bool, Data
     netlink.delete_link(host_end).await
 }
 
+/// Sets a host end down, if it is there: nothing passes it any more.
+pub async fn disconnect_port(netlink: &Netlink, host_end: &str) -> Result<(), DatapathError> {
+    let Some(link) = netlink.link(host_end).await? else { return Ok(()) };
+    let request = LinkRequest::indexed(link.index).down();
+    netlink.change_link(request, || format!("set {host_end} down")).await
+}
+
 /// What the container's end should be like.
 #[derive(Debug)]
 pub struct Expected<'a> {

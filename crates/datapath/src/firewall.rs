@@ -1,4 +1,6 @@
-//! Firewall rules: masquerade for what leaves a network, and none of it into another.
+//! Firewall rules: masquerade for what leaves a network, and none of it into another. Nothing leaves
+//! an internal network, and nothing comes into it: no gateway does not mean no way, since whoever
+//! sends to the bridge's MAC has the host route what it sends.
 //!
 //! One table, `inet weft`, filled once for each network and never for a container. Each network has
 //! two chains, reached by a verdict map from the name of its bridge, so that a packet meets the rules
@@ -6,14 +8,18 @@
 //!
 //! ```text
 //! table inet weft {
-//!   set bridges            { type ifname; elements = { wb10000, ... } }
+//!   set bridges            { type ifname; elements = { wb10000, wb10001, ... } }
+//!   set internal           { type ifname; elements = { wb10001, ... } }
 //!   map masquerade         { type ifname : verdict; elements = { wb10000 : goto masquerade-wb10000, ... } }
 //!   map isolate            { type ifname : verdict; elements = { wb10000 : goto isolate-wb10000, ... } }
 //!   chain postrouting      { type nat hook postrouting priority srcnat; iifname vmap @masquerade }
-//!   chain forward          { type filter hook forward priority filter; iifname vmap @isolate }
+//!   chain forward          { type filter hook forward priority filter; iifname vmap @isolate
+//!                            oifname @internal drop }
+//!   chain input            { type filter hook input priority filter; iifname @internal drop }
 //!   chain masquerade-wb10000 { ip saddr 10.9.0.0/16 ip daddr != 10.9.0.0/16 ip daddr != 224.0.0.0/4
 //!                              oifname != "wb10000" masquerade fully-random }
 //!   chain isolate-wb10000    { oifname != "wb10000" oifname @bridges drop }
+//!   chain isolate-wb10001    { oifname != "wb10001" drop }
 //! }
 //! ```
 //!
@@ -39,6 +45,43 @@ pub fn ensure(network: &Network) -> Result<(), DatapathError> {
     apply(network, &transaction(network))
 }
 
+/// Whether the rules of `network` are set, as far as counting them tells. Runs `nft`.
+pub fn is_present(network: &Network) -> Result<bool, DatapathError> {
+    let failed = |problem: String| {
+        let network = network.name().to_string();
+        DatapathError::Firewall { network, problem }
+    };
+    let mut nft = std::process::Command::new("nft");
+    let output = nft.args(["--json", "list", "table", FAMILY, TABLE]).output();
+    let output = output.map_err(|error| failed(format!("run nft: {error}")))?;
+    if !output.status.success() {
+        return Ok(false);
+    }
+    let listed: Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
+    let listed = listed["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let bridge = device::bridge(network.vni());
+    let holds = |name: &Value| {
+        let elements = listed.iter().flat_map(|object| [&object["set"], &object["map"]]);
+        let elements = elements.filter(|set| set["name"] == *name);
+        let mut elements = elements.filter_map(|set| set["elem"].as_array()).flatten();
+        elements.any(|element| *element == *bridge || element[0] == *bridge)
+    };
+    let rules = |objects: &mut dyn Iterator<Item = &Value>, chain: &Value| {
+        objects.filter(|object| object["rule"]["chain"] == *chain).count()
+    };
+    let commands = transaction(network);
+    let added = || commands.iter().map(|command| &command["add"]);
+    let deleted = |name: &Value| {
+        commands.iter().any(|command| command["delete"]["element"]["name"] == *name)
+    };
+    Ok(added().all(|object| {
+        let (element, chain) = (&object["element"]["name"], &object["rule"]["chain"]);
+        (element.is_null() || holds(element) != deleted(element))
+            && (chain.is_null() || rules(&mut listed.iter(), chain) == rules(&mut added(), chain))
+    }))
+}
+
 /// Makes sure that there are no rules of `network`. Runs `nft`.
 pub fn remove(network: &Network) -> Result<(), DatapathError> {
     let bridge = device::bridge(network.vni());
@@ -50,8 +93,14 @@ pub fn remove(network: &Network) -> Result<(), DatapathError> {
         commands.push(json!({"delete": {"element": named(map, json!({"elem": element}))}}));
         commands.push(json!({"delete": {"chain": named(&chain, json!({}))}}));
     }
-    let element = json!({"elem": [bridge]});
-    commands.push(json!({"delete": {"element": named("bridges", element)}}));
+    let mut sets = vec!["bridges"];
+    if network.mode() == Mode::Internal {
+        sets.push("internal");
+    }
+    for set in sets {
+        let element = json!({"elem": [bridge]});
+        commands.push(json!({"delete": {"element": named(set, element)}}));
+    }
     apply(network, &commands)
 }
 
@@ -75,19 +124,31 @@ fn transaction(network: &Network) -> Vec<Value> {
     let mut commands = vec![
         json!({"add": {"table": {"family": FAMILY, "name": TABLE}}}),
         json!({"add": {"set": named("bridges", json!({"type": "ifname"}))}}),
+        json!({"add": {"set": named("internal", json!({"type": "ifname"}))}}),
         json!({"add": {"map": named("masquerade", verdicts.clone())}}),
         json!({"add": {"map": named("isolate", verdicts)}}),
         base_chain("postrouting", "nat", PRIORITY_SRCNAT),
         base_chain("forward", "filter", PRIORITY_FILTER),
+        base_chain("input", "filter", PRIORITY_FILTER),
         flush("postrouting"),
         flush("forward"),
+        flush("input"),
         rule("postrouting", &json!([lookup("masquerade")])),
         rule("forward", &json!([lookup("isolate")])),
+        rule("forward", &json!([within("oifname", "internal"), {"drop": null}])),
+        rule("input", &json!([within("iifname", "internal"), {"drop": null}])),
         json!({"add": {"element": named("bridges", json!({"elem": [bridge]}))}}),
+        json!({"add": {"element": named("internal", json!({"elem": [bridge]}))}}),
     ];
-    for (map, rules) in
-        [("masquerade", masquerade_rules(network, &bridge)), ("isolate", isolate_rules(&bridge))]
-    {
+    // A network of the same VNI may have been internal before.
+    if network.mode() == Mode::Gateway {
+        let element = json!({"elem": [bridge]});
+        commands.push(json!({"delete": {"element": named("internal", element)}}));
+    }
+    for (map, rules) in [
+        ("masquerade", masquerade_rules(network, &bridge)),
+        ("isolate", vec![isolate_rule(network, &bridge)]),
+    ] {
         let chain = format!("{map}-{bridge}");
         commands.push(json!({"add": {"chain": named(&chain, json!({}))}}));
         commands.push(flush(&chain));
@@ -120,12 +181,13 @@ fn masquerade_rules(network: &Network, bridge: &str) -> Vec<Value> {
     network.subnets().map(rule).collect()
 }
 
-fn isolate_rules(bridge: &str) -> Vec<Value> {
-    vec![json!([
-        compare("!=", &meta("oifname"), &json!(bridge)),
-        compare("==", &meta("oifname"), &json!("@bridges")),
-        {"drop": null},
-    ])]
+fn isolate_rule(network: &Network, bridge: &str) -> Value {
+    let mut rule = vec![compare("!=", &meta("oifname"), &json!(bridge))];
+    if network.mode() == Mode::Gateway {
+        rule.push(within("oifname", "bridges"));
+    }
+    rule.push(json!({"drop": null}));
+    json!(rule)
 }
 
 /// An object of the table, by name.
@@ -151,6 +213,10 @@ fn rule(chain: &str, expression: &Value) -> Value {
 
 fn lookup(map: &str) -> Value {
     json!({"vmap": {"key": meta("iifname"), "data": format!("@{map}")}})
+}
+
+fn within(key: &str, set: &str) -> Value {
+    compare("==", &meta(key), &json!(format!("@{set}")))
 }
 
 fn meta(key: &str) -> Value {

@@ -24,6 +24,7 @@
 //! - [`underlay`]: the interface that carries the tunnel.
 //! - [`segment`]: bridge and VXLAN device of a network.
 //! - [`attach`]: a container's veth.
+//! - [`ports`]: veths that have lost their bridge.
 //! - [`peers`]: the three tables, compared and corrected.
 //! - [`events`]: news of links.
 //! - [`firewall`]: masquerade and isolation, once for each network.
@@ -38,6 +39,7 @@ pub mod link;
 pub mod netlink;
 pub mod netns;
 pub mod peers;
+pub mod ports;
 pub mod segment;
 pub mod sysctl;
 pub mod underlay;

@@ -48,6 +48,10 @@ pub struct Vxlan {
     pub port: u16,
     /// The VTEP.
     pub local: Option<IpAddr>,
+    /// The index of the underlay interface; 0: whichever a route leads to.
+    pub underlay: u32,
+    /// The outer TTL; 0: the kernel's default.
+    pub ttl: u8,
     /// Whether it learns.
     pub learning: bool,
 }
@@ -138,6 +142,8 @@ impl Vxlan {
                 InfoVxlan::Port(port) => vxlan.port = *port,
                 InfoVxlan::Local(local) => vxlan.local = Some((*local).into()),
                 InfoVxlan::Local6(local) => vxlan.local = Some((*local).into()),
+                InfoVxlan::Link(index) => vxlan.underlay = *index,
+                InfoVxlan::Ttl(ttl) => vxlan.ttl = *ttl,
                 InfoVxlan::Learning(learning) => vxlan.learning = *learning,
                 _ => {}
             }
@@ -187,6 +193,11 @@ impl LinkRequest {
 
     pub(crate) fn up(mut self) -> Self {
         self.0.header.flags = LinkFlags::Up;
+        self.0.header.change_mask = LinkFlags::Up;
+        self
+    }
+
+    pub(crate) fn down(mut self) -> Self {
         self.0.header.change_mask = LinkFlags::Up;
         self
     }

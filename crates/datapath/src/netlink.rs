@@ -1,11 +1,13 @@
 //! Requests to the kernel, and dumps that can be trusted.
 //!
-//! Two things are done here that the library leaves undone. A dump that the kernel says was
+//! Three things are done here that the library leaves undone. A dump that the kernel says was
 //! interrupted (`NLM_F_DUMP_INTR`: something changed meanwhile, entries may be missing) is repeated,
-//! since whoever compares it with what should be would delete what is only missing from the list. And
-//! an error carries the sentence that the kernel adds to it (extended acknowledgement), which says
-//! what the number does not.
+//! since whoever compares it with what should be would delete what is only missing from the list.
+//! Dumps of one connection take turns, since the kernel refuses to begin one on a socket that is in
+//! the middle of another (`netlink_dump_start`). And an error carries the sentence that the kernel
+//! adds to it (extended acknowledgement), which says what the number does not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -15,6 +17,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::AsyncSocket;
 use rtnetlink::{Handle, new_connection};
+use tokio::sync::Mutex;
 
 use crate::DatapathError;
 use crate::netns::Netns;
@@ -26,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often to repeat a dump that was interrupted. On a busy host one in ten is.
 const DUMP_TRIES: usize = 40;
 
+/// How long to leave the kernel to end a dump that nobody waits for any more.
+const DUMP_PAUSE: Duration = Duration::from_millis(10);
+
 /// The attribute of an extended acknowledgement that holds the sentence (`NLMSGERR_ATTR_MSG`).
 const ATTRIBUTE_MESSAGE: u16 = 1;
 
@@ -36,6 +42,8 @@ const HEADER_LENGTH: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Netlink {
     handle: Handle,
+    /// Held for as long as a dump takes.
+    dump_turn: Arc<Mutex<()>>,
 }
 
 impl Netlink {
@@ -50,7 +58,7 @@ impl Netlink {
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_netlink_get_strict_chk(true);
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, dump_turn: Arc::default() })
     }
 
     /// Connects in another namespace. The socket stays there; the calling thread does not go.
@@ -88,17 +96,25 @@ impl Netlink {
         message: RouteNetlinkMessage,
         what: impl Fn() -> String,
     ) -> Result<Vec<RouteNetlinkMessage>, DatapathError> {
+        let _turn = self.dump_turn.lock().await;
+        let mut last = None;
         for _ in 0..DUMP_TRIES {
             let flags = NLM_F_REQUEST | NLM_F_DUMP;
-            let (answer, interrupted) = self.exchange(message.clone(), flags, &what).await?;
-            if !interrupted {
-                return Ok(answer);
+            match self.exchange(message.clone(), flags, &what).await {
+                Ok((answer, false)) => return Ok(answer),
+                Ok((_, true)) => last = None,
+                // Whoever had the turn before gave up; the kernel is not yet through.
+                Err(error) if error.errno() == Some(libc::EBUSY) => {
+                    last = Some(error);
+                    tokio::time::sleep(DUMP_PAUSE).await;
+                }
+                Err(error) => return Err(error),
             }
         }
-        Err(DatapathError::NoAnswer {
+        Err(last.unwrap_or_else(|| DatapathError::NoAnswer {
             what: what(),
             problem: format!("interrupted by changes {DUMP_TRIES} times in a row"),
-        })
+        }))
     }
 
     async fn exchange(

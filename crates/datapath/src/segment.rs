@@ -81,16 +81,23 @@ pub async fn remove(netlink: &Netlink, vni: Vni) -> Result<(), DatapathError> {
     Ok(())
 }
 
-/// Whether both devices are there, up, and joined.
-pub async fn is_intact(netlink: &Netlink, segment: &Segment) -> Result<bool, DatapathError> {
+/// Whether both devices of the network with `vni` are there, up, and joined.
+pub async fn is_intact(
+    netlink: &Netlink,
+    vni: Vni,
+    segment: &Segment,
+) -> Result<bool, DatapathError> {
+    // The name too: firewall rules and whoever repairs go by it.
+    let is = |link: &Link, kind: &str, name: String| link.is(kind) && link.name == name && link.up;
     let bridge = netlink.link_with_index(segment.bridge).await?;
-    if !bridge.is_some_and(|bridge| bridge.is("bridge") && bridge.up) {
+    if !bridge.is_some_and(|bridge| is(&bridge, "bridge", device::bridge(vni))) {
         return Ok(false);
     }
     let Some(vxlan) = segment.vxlan else { return Ok(true) };
     let vxlan = netlink.link_with_index(vxlan).await?;
-    Ok(vxlan
-        .is_some_and(|vxlan| vxlan.is("vxlan") && vxlan.up && vxlan.bridge == Some(segment.bridge)))
+    Ok(vxlan.is_some_and(|vxlan| {
+        is(&vxlan, "vxlan", device::vxlan(vni)) && vxlan.bridge == Some(segment.bridge)
+    }))
 }
 
 async fn ensure_bridge(netlink: &Netlink, spec: &SegmentSpec) -> Result<u32, DatapathError> {
@@ -213,6 +220,11 @@ fn difference(vxlan: Option<&Vxlan>, vni: Vni, tunnel: &Tunnel) -> Option<String
     differs("VNI", vxlan.vni.to_string(), vni.to_string())
         .or_else(|| differs("port", vxlan.port.to_string(), tunnel.port.to_string()))
         .or_else(|| differs("VTEP", local, tunnel.vtep.to_string()))
+        .or_else(|| {
+            let (is, should) = (vxlan.underlay, tunnel.underlay);
+            differs("underlay interface's index", is.to_string(), should.to_string())
+        })
+        .or_else(|| differs("TTL", vxlan.ttl.to_string(), TTL.to_string()))
         .or_else(|| vxlan.learning.then(|| "it learns addresses".to_owned()))
 }
 

@@ -9,6 +9,7 @@
 //! - [`peers`]: which remote addresses the kernel must know.
 
 mod error;
+mod node;
 pub mod peers;
 pub mod setup;
 pub mod state;

@@ -92,9 +92,7 @@ impl Host {
         let node_addresses = self.node_addresses(network, underlay.as_ref(), own).await?;
         let spec = self.spec(network, underlay.as_ref(), mtu, node_addresses);
         let segment = segment::ensure(&self.netlink, &spec).await?;
-        if network.mode() == Mode::Gateway {
-            firewall::ensure(network)?;
-        }
+        firewall::ensure(network)?;
         let state = SegmentState {
             netns: own_netns().unwrap_or_default(),
             network: network.clone(),
@@ -176,7 +174,7 @@ impl Host {
     /// Whether the devices are as they were noted.
     pub async fn is_intact(&self, state: &SegmentState) -> Result<bool, HostError> {
         let segment = Segment { bridge: state.bridge, vxlan: state.vxlan };
-        Ok(segment::is_intact(&self.netlink, &segment).await?)
+        Ok(segment::is_intact(&self.netlink, state.network.vni(), &segment).await?)
     }
 
     /// Makes the kernel's peers those of `roster`.
@@ -211,9 +209,7 @@ impl Host {
         }
         SegmentState::erase(data_dir, network.name());
         segment::remove(&self.netlink, network.vni()).await?;
-        if network.mode() == Mode::Gateway {
-            firewall::remove(network)?;
-        }
+        firewall::remove(network)?;
         std::fs::remove_dir_all(dir.root()).map_err(|source| NodeError::Io {
             action: "remove",
             path: dir.root().to_owned(),

@@ -224,3 +224,34 @@ fn parallel_processes_never_share_an_address() {
     assert_eq!(counts.reserved as usize, got.len());
     assert_eq!(counts.free + counts.reserved, 128);
 }
+
+#[test]
+fn a_ledger_is_retired_only_while_no_container_holds_an_address() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
+    let grave = fixture.dir.path().join("grave");
+    fixture.ledger().reserve(&Holder::Node, Want::Any, None).unwrap();
+    fixture.reserve("a").unwrap();
+    assert!(!fixture.ledger().retire(&grave).unwrap());
+    fixture.ledger().release(&holder("a")).unwrap();
+    assert!(fixture.ledger().retire(&grave).unwrap());
+    assert!(!fixture.path("").exists());
+    assert!(grave.join("reservations/@node").exists());
+}
+
+#[test]
+fn who_waits_for_a_ledger_that_is_retired_meanwhile_gets_no_address() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
+    let (waiting, grave) = (fixture.ledger(), fixture.dir.path().join("grave"));
+    let turn = File::open(fixture.path("lock")).unwrap();
+    turn.lock().unwrap();
+    std::thread::scope(|scope| {
+        let reserving = scope.spawn(|| waiting.reserve(&holder("a"), Want::Any, None));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        fs::rename(fixture.path(""), &grave).unwrap();
+        // Also where somebody has made the directory again.
+        fixture.ledger().counts().unwrap();
+        drop(turn);
+        let error = reserving.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("removed from this node"), "{error}");
+    });
+}

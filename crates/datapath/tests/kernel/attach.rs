@@ -200,3 +200,22 @@ fn deleting_takes_both_ends_and_may_be_repeated() {
         assert_eq!(list_ports(&netlink, bridge).await.unwrap(), []);
     });
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_route_by_several_ways_is_none_that_is_missing() {
+    on_a_host(async |netlink| {
+        let (bridge, c1) = (bridge(&netlink).await, container());
+        attach(&netlink, bridge, &c1).await.unwrap();
+        sh_in(
+            &c1,
+            "ip link add eth1 type bridge
+            ip address add 198.18.9.1/24 dev eth1
+            ip link set eth1 up
+            ip route replace default nexthop via 198.18.9.2 nexthop via 10.9.0.1",
+        );
+        assert_eq!(differences(&c1).await, [""; 0]);
+        sh_in(&c1, "ip route replace default nexthop via 198.18.9.2 nexthop via 198.18.9.3");
+        assert_eq!(differences(&c1).await, ["interface eth0 lacks the route to 0.0.0.0/0"]);
+    });
+}

@@ -1,11 +1,15 @@
 //! The firewall table.
 
+use weft_datapath::attach::{PortSpec, create_port};
 use weft_datapath::firewall::{ensure, remove};
+use weft_datapath::netlink::Netlink;
+use weft_datapath::netns::Netns;
+use weft_datapath::segment::{self, SegmentSpec};
 use weft_model::network::{Masquerade, Mode};
 use weft_model::pool::{FamilyRecord, PoolRecord};
-use weft_model::{Network, NetworkName, NetworkSpec, Vni};
+use weft_model::{MacAddr, Network, NetworkName, NetworkSpec, Vni};
 
-use crate::ground::{on_a_host, sh, try_sh};
+use crate::ground::{container, link, on_a_host, sh, sh_in, spec, try_sh};
 
 fn network(name: &str, vni: u32, subnet: &str, masquerade: Masquerade) -> Network {
     let ipv4 = FamilyRecord::new(subnet.parse().unwrap());
@@ -17,6 +21,16 @@ fn network(name: &str, vni: u32, subnet: &str, masquerade: Masquerade) -> Networ
         ..NetworkSpec::default()
     };
     spec.to_network(&NetworkName::new(name).unwrap(), Vni::new(vni).unwrap()).unwrap()
+}
+
+/// A network without a way out, on the bridge of `spec()`.
+fn inner() -> Network {
+    let ipv4 = FamilyRecord::new("10.9.0.0/16".parse().unwrap());
+    let ipv6 = FamilyRecord::new("fd09::/64".parse().unwrap());
+    let pool = PoolRecord { ipv4: Some(ipv4), ipv6: Some(ipv6), ..PoolRecord::default() };
+    let mode = Some(Mode::Internal);
+    let spec = NetworkSpec { mode, pools: vec![pool], ..NetworkSpec::default() };
+    spec.to_network(&NetworkName::new("inner").unwrap(), Vni::new(4242).unwrap()).unwrap()
 }
 
 fn red() -> Network {
@@ -95,5 +109,86 @@ fn what_somebody_deleted_is_there_again_and_other_tables_stay() {
         ensure(&red()).unwrap();
         assert_eq!(sh("nft list table inet theirs"), theirs);
         assert!(try_sh("nft list table inet weft").is_ok());
+    });
+}
+
+/// A container with these addresses, on a bridge.
+async fn plugged(netlink: &Netlink, bridge: &str, host_end: &str, addresses: &[&str]) -> Netns {
+    let netns = container();
+    let port = PortSpec {
+        host_end,
+        host_mac: MacAddr::from_seed(host_end),
+        alias: "",
+        bridge: u32::try_from(link(bridge)["ifindex"].as_u64().unwrap()).unwrap(),
+        mtu: 1450,
+        ifname: "eth0",
+        netns: &netns,
+    };
+    create_port(netlink, &port).await.unwrap();
+    sh_in(&netns, "ip link set eth0 up");
+    for address in addresses {
+        sh_in(&netns, &format!("ip address add {address} dev eth0 nodad"));
+    }
+    netns
+}
+
+fn pings(from: &Netns, address: &str) -> bool {
+    from.run(|| try_sh(&format!("busybox ping -c 1 -W 1 {address}")).is_ok()).unwrap()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn no_trick_leads_out_of_an_internal_network_or_into_it() {
+    on_a_host(async |netlink| {
+        // A host that routes, as it does for its other networks, and knows the way to the containers.
+        let inside = SegmentSpec { node_addresses: vec![], gateways: vec![], ..spec() };
+        segment::ensure(&netlink, &inside).await.unwrap();
+        sh("ip link add outer type bridge
+            ip address add 198.51.100.1/24 dev outer
+            ip address add fd51::1/64 dev outer nodad
+            ip link set outer up
+            echo 1 >/proc/sys/net/ipv4/ip_forward
+            echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+            ip route add 10.9.0.0/16 dev wb4242
+            ip route add fd09::/64 dev wb4242");
+        let outside = plugged(&netlink, "outer", "out", &["198.51.100.2/24", "fd51::2/64"]).await;
+        sh_in(&outside, "ip route add default via 198.51.100.1; ip route add default via fd51::1");
+        let neighbour = plugged(&netlink, "wb4242", "n", &["10.9.0.6/16", "fd09::6/64"]).await;
+        // Nobody has these next hops; the bridge's MAC makes the host take the packets.
+        let trickster = plugged(&netlink, "wb4242", "t", &["10.9.0.5/16", "fd09::5/64"]).await;
+        // A bridge without an address of its own cannot ask for a neighbour.
+        for (netns, address, bridge) in
+            [(&trickster, "fd09::5", "wb4242"), (&outside, "fd51::2", "outer")]
+        {
+            let mac = sh_in(netns, "ip -br link show eth0 | awk '{print $3}'");
+            sh(&format!("ip neigh add {address} lladdr {} dev {bridge}", mac.trim()));
+        }
+        let mac = spec().bridge_mac;
+        for hop in ["10.9.0.1", "fd09::1"] {
+            sh_in(&trickster, &format!("ip neigh add {hop} lladdr {mac} dev eth0"));
+            sh_in(&trickster, &format!("ip route add default via {hop}"));
+        }
+        let ways = [
+            (&trickster, "198.51.100.2", "the outside"),
+            (&trickster, "fd51::2", "the outside"),
+            (&trickster, "198.51.100.1", "an address of the host"),
+            (&trickster, "fd51::1", "an address of the host"),
+            (&outside, "10.9.0.5", "the container, from outside"),
+            (&outside, "fd09::5", "the container, from outside"),
+        ];
+        for (from, to, what) in ways {
+            assert!(pings(from, to), "without rules {to} is reached: {what}");
+        }
+        ensure(&inner()).unwrap();
+        for (from, to, what) in ways {
+            assert!(!pings(from, to), "{to} is reached: {what}");
+        }
+        assert!(pings(&trickster, "10.9.0.6") && pings(&neighbour, "fd09::5"));
+        remove(&inner()).unwrap();
+        assert!(!ruleset().contains("wb4242"), "{}", ruleset());
+        // Another network may get the VNI, and has a way out.
+        ensure(&inner()).unwrap();
+        ensure(&red()).unwrap();
+        assert!(pings(&trickster, "198.51.100.2"));
     });
 }

@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
 mod attach;
+mod dumps;
 mod firewall;
 mod ground;
 mod peers;
 mod segment;
+mod underlay;

@@ -6,7 +6,7 @@ use serde_json::json;
 use weft_datapath::events::Events;
 use weft_datapath::segment::{SegmentSpec, ensure, is_intact, remove};
 
-use crate::ground::{has_link, link, on_a_host, sh, spec};
+use crate::ground::{has_link, link, on_a_host, sh, spec, try_sh};
 
 /// Looks whether everything is as `spec()` says.
 fn check_all() {
@@ -53,7 +53,7 @@ fn a_network_gets_a_bridge_a_tunnel_and_its_addresses() {
         assert_eq!(link("wx4242")["ifindex"], segment.vxlan.unwrap());
         assert_eq!(sh("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
         assert_eq!(sh("cat /proc/sys/net/ipv6/conf/wb4242/accept_ra"), "0\n");
-        assert!(is_intact(&netlink, &segment).await.unwrap());
+        assert!(is_intact(&netlink, spec().vni, &segment).await.unwrap());
     });
 }
 
@@ -65,7 +65,7 @@ fn a_network_without_an_underlay_is_a_bridge_alone() {
         let segment = ensure(&netlink, &spec).await.unwrap();
         assert_eq!(segment.vxlan, None);
         assert!(has_link("wb4242") && !has_link("wx4242"));
-        assert!(is_intact(&netlink, &segment).await.unwrap());
+        assert!(is_intact(&netlink, spec.vni, &segment).await.unwrap());
     });
 }
 
@@ -120,10 +120,14 @@ fn a_tunnel_that_cannot_be_changed_is_replaced() {
     on_a_host(async |netlink| {
         let first = ensure(&netlink, &spec()).await.unwrap();
         for wrong in [
-            "id 4242 dstport 8472 local 198.18.0.1 dev eth0 nolearning",
-            "id 4242 dstport 4789 local 198.18.0.1 dev eth0 learning",
-            "id 4242 dstport 4789 local 198.18.0.9 dev eth0 nolearning",
-            "id 4243 dstport 4789 local 198.18.0.1 dev eth0 nolearning",
+            "id 4242 dstport 8472 local 198.18.0.1 dev eth0 ttl 64 nolearning",
+            "id 4242 dstport 4789 local 198.18.0.1 dev eth0 ttl 64 learning",
+            "id 4242 dstport 4789 local 198.18.0.9 dev eth0 ttl 64 nolearning",
+            "id 4243 dstport 4789 local 198.18.0.1 dev eth0 ttl 64 nolearning",
+            "id 4242 dstport 4789 local 198.18.0.1 dev cable ttl 64 nolearning",
+            "id 4242 dstport 4789 local 198.18.0.1 ttl 64 nolearning",
+            "id 4242 dstport 4789 local 198.18.0.1 dev eth0 ttl 1 nolearning",
+            "id 4242 dstport 4789 local 198.18.0.1 dev eth0 ttl inherit nolearning",
         ] {
             sh(&format!("ip link delete wx4242; ip link add wx4242 type vxlan {wrong}"));
             let segment = ensure(&netlink, &spec()).await.unwrap();
@@ -168,11 +172,14 @@ fn damage_is_noticed() {
             "ip link set wx4242 nomaster",
             "ip link delete wx4242",
             "ip link delete wb4242",
+            "ip link set wb4242 name theirs",
+            "ip link set wx4242 name theirs",
         ] {
             let segment = ensure(&netlink, &spec()).await.unwrap();
-            assert!(is_intact(&netlink, &segment).await.unwrap());
+            assert!(is_intact(&netlink, spec().vni, &segment).await.unwrap());
             sh(damage);
-            assert!(!is_intact(&netlink, &segment).await.unwrap(), "{damage}");
+            assert!(!is_intact(&netlink, spec().vni, &segment).await.unwrap(), "{damage}");
+            let _ = try_sh("ip link delete theirs");
         }
     });
 }

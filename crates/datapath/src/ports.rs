@@ -1,0 +1,78 @@
+//! Ports that have lost their bridge, and how they come back to it.
+//!
+//! Whoever deletes a bridge leaves its ports behind, without the settings that they had as ports.
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkAttribute;
+use weft_model::MacAddr;
+
+use crate::DatapathError;
+use crate::attach::{self, Hairpin, PortSpec};
+use crate::link::{Link, LinkRequest, link_of};
+use crate::netlink::Netlink;
+use crate::netns::Netns;
+
+/// The MAC of the other end of the veth called `host_end`, wherever that is.
+pub async fn other_ends_mac(
+    netlink: &Netlink,
+    host_end: &str,
+) -> Result<Option<MacAddr>, DatapathError> {
+    let what = || format!("look at the other end of {host_end}");
+    let show = |request: LinkRequest| netlink.get(RouteNetlinkMessage::GetLink(request.0), what);
+    let answer = match show(LinkRequest::named(host_end)).await {
+        Err(error) if error.is_missing() => return Ok(None),
+        answer => answer?,
+    };
+    let Some(RouteNetlinkMessage::NewLink(message)) = answer.into_iter().next() else {
+        return Ok(None);
+    };
+    let (mut index, mut netns) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::Link(link) => index = Some(link),
+            LinkAttribute::LinkNetNsId(id) => netns = Some(id),
+            _ => {}
+        }
+    }
+    let Some(index) = index else { return Ok(None) };
+    // The kernel shows a link of another namespace by this one's number for it: no need to enter.
+    let mut request = LinkRequest::indexed(index);
+    if let Some(netns) = netns {
+        request = request.with(LinkAttribute::IfNetnsId(netns));
+    }
+    match show(request).await {
+        Ok(answer) => Ok(answer.iter().find_map(link_of).and_then(|link| link.mac)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the host end of a container's veth is what it should be: a port of `bridge`, and closed
+/// to all but its own MAC.
+pub fn is_joined(host_end: &Link, bridge: u32) -> bool {
+    host_end.bridge == Some(bridge) && host_end.port.locked && host_end.up
+}
+
+/// Makes the host end of a container's veth a port of the bridge again, with the settings that it
+/// was made with; `mac` is the container's.
+pub async fn join(
+    netlink: &Netlink,
+    host_end: &Link,
+    bridge: u32,
+    mac: MacAddr,
+) -> Result<(), DatapathError> {
+    let request = LinkRequest::indexed(host_end.index).bridge(bridge).up();
+    let name = host_end.name.as_str();
+    netlink.change_link(request, || format!("make {name} a port of its bridge")).await?;
+    let hairpin = if host_end.port.hairpin { Hairpin::On } else { Hairpin::Off };
+    let spec = PortSpec {
+        host_end: name,
+        host_mac: host_end.mac.unwrap_or_else(|| MacAddr::from_seed(name)),
+        alias: &host_end.alias,
+        bridge,
+        mtu: host_end.mtu,
+        ifname: "",
+        netns: &Netns::current()?,
+    };
+    attach::secure_port(netlink, &spec, mac, hairpin).await
+}
