@@ -1,0 +1,46 @@
+#!/usr/bin/env bats
+# Calls that are killed at any moment: no address is ever held twice, and none is lost.
+
+load helpers
+
+setup() {
+    setup_underlay
+    # The driver makes thousands of calls.
+    # shellcheck disable=SC2034 # read by in_machine
+    WEFT_TEST_TIMEOUT=60
+}
+
+teardown() {
+    dump_logs_of_failed_test
+    teardown_underlay
+}
+
+# drive HOST PLUGIN OPTION...: runs the driver and leaves its counts in $output.
+drive() {
+    local host=$1 plugin=$2
+    shift 2
+    run in_host "$host" "$WEFT_HELPERS/kill-driver.py" --plugin "$plugin" "$@"
+    [[ $status == 0 ]] || fail "$output"
+    echo "# $plugin: $output" >&3
+}
+
+# assert_killed MIN: so many ADDs and DELs were killed, some of them before and some after the moment that counts.
+assert_killed() {
+    assert_json ".killed_adds >= $1 and .killed_dels >= $1" true
+    assert_json '0 < .killed_adds_reserved and .killed_adds_reserved < .killed_adds' true
+    assert_json '0 < .killed_dels_freed and .killed_dels_freed < .killed_dels' true
+}
+
+@test "weft-ipam on a single node" {
+    add_host a
+    drive a weft-ipam --calls 2400
+    assert_killed 100
+}
+
+@test "weft and weft-ipam below it on a single node" {
+    add_host a
+    drive a weft --calls 300 --networks 2 --slots 3
+    assert_killed 20
+    run in_host a ip -brief link show type veth
+    [[ $output != *wv* ]] || fail "$output"
+}
