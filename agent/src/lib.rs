@@ -1,15 +1,18 @@
 //! The node agent: keeps what this node knows of the others current.
 //!
 //! Plugins need no agent to start a container. What they cannot do is to learn, between two
-//! containers, that another node has claimed a block or left. That is the agent's whole work, and it
-//! does it level-triggered: each task waits until something *may* have changed, then compares all
+//! containers, that another node has claimed a block, wants to borrow an address, or has left. That
+//! is the agent's work, and it does it level-triggered: each task waits until something *may* have changed, then compares all
 //! that should be with all that is, and applies the difference. A change that was missed, made
 //! twice or made by somebody else heals by itself.
 //!
 //! - [`presence`]: this node's record in the cluster store, held by a session.
 //! - [`watch`]: prefixes of the store, as values that can be waited for.
 //! - [`local`]: which networks this host has.
-//! - [`segment`]: one task for each of them.
+//! - [`segment`]: one task for each of them: devices and peers.
+//! - [`stewards`], [`steward`]: one more for each: who owns which blocks and addresses.
+//! - [`news`]: containers that come and go.
+//! - [`sweep`]: addresses of containers that are gone without a DEL.
 //!
 //! Everything runs on one thread; the kernel and the store do the work. Nothing is torn down at the
 //! end: an agent that stops, dies or is replaced leaves the data plane as it is, and the next one
@@ -17,8 +20,12 @@
 
 pub mod local;
 pub mod lock;
+pub mod news;
 pub mod presence;
 pub mod segment;
+pub mod steward;
+pub mod stewards;
+pub mod sweep;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -39,29 +46,26 @@ pub async fn run(config: NodeConfig, cluster: Cluster) -> anyhow::Result<()> {
     let _only_one = lock::take(&config.data_dir)?;
     let netlink = Netlink::open().context("open a netlink socket")?;
     let underlay = underlay::find(&netlink, &weft_host::setup::selector(&config.underlay)).await;
-    let vteps = match underlay {
-        Ok(underlay) => vec![underlay.vtep],
+    let vtep = match underlay {
+        Ok(underlay) => underlay.vtep.to_string(),
         Err(error) if cluster.is_single_node() => {
             info!("no underlay ({error}); a single node needs none");
-            vec![]
+            "none".to_owned()
         }
         Err(error) => return Err(error).context("find the underlay"),
     };
-    info!(
-        "node {}, vtep {}, {}",
-        config.node,
-        vteps.first().map_or_else(|| "none".to_owned(), ToString::to_string),
-        cluster.store().describe()
-    );
+    info!("node {}, vtep {vtep}, {}", config.node, cluster.store().describe());
 
     let store = cluster.store().clone();
-    let presence = tokio::spawn(presence::keep(cluster.clone(), vteps));
     let host = Arc::new(Host::new(config, cluster, netlink));
     let nodes = watch::prefix(store.clone(), keys::nodes_prefix().to_owned());
     let networks = watch::prefix(store, keys::networks_prefix().to_owned());
+    let presence = tokio::spawn(presence::keep(host.clone(), nodes.clone()));
     tokio::select! {
         ended = presence => ended.context("the task that keeps this node's record")?,
-        ended = supervise(host, nodes, networks) => ended,
+        ended = supervise(host.clone(), nodes, networks) => ended,
+        () = stewards::supervise(host.clone()) => Ok(()),
+        () = sweep::run(host) => Ok(()),
     }
 }
 

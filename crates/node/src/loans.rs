@@ -182,7 +182,9 @@ async fn answer(
         }
         let listing = match &cursor {
             None => cluster.store().list(&key).await?,
-            Some(cursor) => cluster.store().watch(&key, cursor, PATIENCE.saturating_sub(waited)).await?,
+            Some(cursor) => {
+                cluster.store().watch(&key, cursor, PATIENCE.saturating_sub(waited)).await?
+            }
         };
         if cursor.as_ref() == Some(&listing.cursor) {
             cluster.surroundings().sleep(POLL).await;

@@ -16,7 +16,8 @@ pub fn lives(sandbox: &Sandbox) -> bool {
 fn is_in_use(identity: (u64, u64)) -> bool {
     let Ok(processes) = std::fs::read_dir("/proc") else { return true };
     processes.flatten().any(|process| {
-        let is_process = process.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
+        let is_process =
+            process.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
         is_process
             && std::fs::metadata(process.path().join("ns/net"))
                 .is_ok_and(|meta| (meta.dev(), meta.ino()) == identity)

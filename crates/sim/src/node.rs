@@ -24,8 +24,8 @@ pub(crate) enum Ended {
     Added(Holder, Result<Reservation, NodeError>),
     /// An agent, which does so only with an error.
     Agent(NodeError),
-    /// The removal of the node with this number.
-    Removed(usize, Result<(), NodeError>),
+    /// The removal of a node.
+    Removed(Result<(), NodeError>),
 }
 
 /// A program.
@@ -100,9 +100,9 @@ impl Node {
     }
 
     /// The program that an administrator runs here to remove another node.
-    pub(crate) fn remove(&self, number: usize, name: NodeName) -> Task {
+    pub(crate) fn remove(&self, name: NodeName) -> Task {
         let cluster = self.cluster.clone();
-        Box::pin(async move { Ended::Removed(number, cluster.remove_node(&name).await.map(drop)) })
+        Box::pin(async move { Ended::Removed(cluster.remove_node(&name).await.map(drop)) })
     }
 
     /// The agent.
@@ -134,15 +134,13 @@ impl Node {
                 let mut seen = false;
                 let mut view = View::default();
                 loop {
-                    // What is watched comes late at times.
-                    let fresh = !seen || cluster.surroundings().random() % 4 > 0;
-                    if fresh {
-                        match look(&cluster, &network).await {
-                            Ok(fresh) => (view, seen) = (fresh, true),
-                            Err(_) => {
-                                cluster.surroundings().sleep(Duration::from_secs(1)).await;
-                                continue;
-                            }
+                    // What is watched comes late at times, each prefix for itself.
+                    let late = if seen { cluster.surroundings().random() } else { 0 };
+                    match look(&cluster, &network, &mut view, late).await {
+                        Ok(()) => seen = true,
+                        Err(_) => {
+                            cluster.surroundings().sleep(Duration::from_secs(1)).await;
+                            continue;
                         }
                     }
                     if steward.round(&view).await.is_ok() {
@@ -160,20 +158,37 @@ impl Node {
     }
 }
 
-/// What the agent's watches show.
-async fn look(cluster: &Cluster, network: &Network) -> Result<View, NodeError> {
+/// What the agent's watches show. Each bit of `late` keeps one of them from being read, three in
+/// eight of them on average.
+async fn look(
+    cluster: &Cluster,
+    network: &Network,
+    view: &mut View,
+    late: u64,
+) -> Result<(), NodeError> {
     let name = network.name();
-    let mut view = View { blocks: cluster.blocks(name).await?, ..View::default() };
-    for entry in cluster.store().list(&keys::endpoints_prefix(name)).await?.entries {
-        if let Some(address) = keys::endpoint_of(&entry.key) {
-            view.endpoints.insert(address, (typed::decode(&entry)?, entry.revision));
-        }
+    let is_late = |place: u64| (late >> (8 * place)) & 0xff > 160;
+    if !is_late(0) {
+        view.blocks = cluster.blocks(name).await?;
     }
-    for entry in cluster.store().list(&keys::requests_prefix(name)).await?.entries {
-        if let Some(id) = keys::request_of(&entry.key) {
-            let record = typed::decode(&entry)?;
-            view.requests.insert(id, Requested { record, revision: entry.revision });
+    if !is_late(1) {
+        let mut endpoints = BTreeMap::new();
+        for entry in cluster.store().list(&keys::endpoints_prefix(name)).await?.entries {
+            if let Some(address) = keys::endpoint_of(&entry.key) {
+                endpoints.insert(address, (typed::decode(&entry)?, entry.revision));
+            }
         }
+        view.endpoints = endpoints;
     }
-    Ok(view)
+    if !is_late(2) {
+        let mut requests = BTreeMap::new();
+        for entry in cluster.store().list(&keys::requests_prefix(name)).await?.entries {
+            if let Some(id) = keys::request_of(&entry.key) {
+                let record = typed::decode(&entry)?;
+                requests.insert(id, Requested { record, revision: entry.revision });
+            }
+        }
+        view.requests = requests;
+    }
+    Ok(())
 }

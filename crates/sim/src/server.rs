@@ -4,7 +4,7 @@
 //! later one, with anything in between; it may be lost, its answer may be lost, and it may be
 //! executed long after its caller gave up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weft_store::{
     Cursor, Entry, Expected, Listing, Op, Revision, SessionId, StoreError, TxnOutcome,
@@ -80,7 +80,7 @@ pub enum Sabotage {
 }
 
 #[derive(Debug, Clone)]
-struct Value {
+struct Stored {
     value: Vec<u8>,
     revision: u64,
     holder: Option<SessionId>,
@@ -89,11 +89,11 @@ struct Value {
 /// The state of the store.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
-    data: BTreeMap<String, Value>,
+    data: BTreeMap<String, Stored>,
     revision: u64,
-    sessions: BTreeMap<String, ()>,
+    sessions: BTreeSet<String>,
     /// For [`Sabotage::StaleLists`]: the state as it was a while ago.
-    old: BTreeMap<String, Value>,
+    old: BTreeMap<String, Stored>,
     old_since: u64,
     sabotage: Sabotage,
 }
@@ -120,10 +120,10 @@ impl Server {
             Call::CreateSession => {
                 self.revision += 1;
                 let id = format!("session-{}", self.revision);
-                self.sessions.insert(id.clone(), ());
+                self.sessions.insert(id.clone());
                 Answer::Session(SessionId::from(id))
             }
-            Call::RenewSession(id) => Answer::Done(self.sessions.contains_key(&id.to_string())),
+            Call::RenewSession(id) => Answer::Done(self.sessions.contains(&id.to_string())),
             Call::DestroySession(id) => {
                 self.end_session(id);
                 Answer::Done(true)
@@ -131,7 +131,7 @@ impl Server {
             Call::Acquire { key, value, session } => {
                 let held = self.data.get(key).and_then(|value| value.holder.clone());
                 let free = held.is_none_or(|holder| holder == *session);
-                if !free || !self.sessions.contains_key(&session.to_string()) {
+                if !free || !self.sessions.contains(&session.to_string()) {
                     return Answer::Done(false);
                 }
                 self.put(key, value.clone());
@@ -235,11 +235,11 @@ impl Server {
         }
         self.revision += 1;
         let holder = self.data.get(key).and_then(|old| old.holder.clone());
-        self.data.insert(key.to_owned(), Value { value, revision: self.revision, holder });
+        self.data.insert(key.to_owned(), Stored { value, revision: self.revision, holder });
     }
 }
 
-fn entry(key: &str, value: &Value) -> Entry {
+fn entry(key: &str, value: &Stored) -> Entry {
     Entry {
         key: key.to_owned(),
         value: value.value.clone(),

@@ -128,9 +128,10 @@ impl Future for Moment {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        match self.world.lock().timers.contains_key(&self.due) {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
+        if self.world.lock().timers.contains_key(&self.due) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
         }
     }
 }

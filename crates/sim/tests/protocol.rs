@@ -1,0 +1,61 @@
+//! Short simulations. `weft-sim` runs long ones: see scripts/test.
+
+use weft_sim::{Options, Report, Sabotage, run};
+
+fn small(seed: u64, sabotage: Sabotage) -> Options {
+    Options {
+        seed,
+        nodes: 20,
+        steps: 20_000,
+        subnet: "10.9.0.0/26".into(),
+        sabotage,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn no_address_is_held_twice_and_none_is_lost() {
+    for seed in 0..12 {
+        let report = run(&small(seed, Sabotage::None)).unwrap();
+        assert!(report.added > 50 && report.borrowed > 0, "{report:?}");
+    }
+}
+
+#[test]
+fn a_run_can_be_repeated() {
+    let run = || -> Report { run(&small(7, Sabotage::None)).unwrap() };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn addresses_of_a_tiny_network_can_be_used_by_all_nodes() {
+    for seed in 0..4 {
+        let options = Options {
+            subnet: "10.9.0.0/28".into(),
+            block_bits: 0,
+            nodes: 8,
+            ..small(seed, Sabotage::None)
+        };
+        run(&options).unwrap();
+    }
+}
+
+/// Whether some run of a few finds the fault.
+fn is_found(sabotage: Sabotage) -> bool {
+    (0..40).any(|seed| run(&small(seed, sabotage)).is_err())
+}
+
+#[test]
+fn a_store_that_lists_what_is_out_of_date_is_found_out() {
+    assert!(is_found(Sabotage::StaleLists));
+}
+
+#[test]
+fn a_store_that_does_not_check_is_found_out() {
+    assert!(is_found(Sabotage::UncheckedTransactions));
+}
+
+#[test]
+fn a_store_that_deletes_what_has_changed_is_found_out() {
+    assert!(is_found(Sabotage::BlindDeletes));
+}
