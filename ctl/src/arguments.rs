@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnetwork::IpNetwork;
-use weft_model::{NetworkName, Subnet};
+use weft_model::{NetworkName, NodeName, Subnet};
 
 use crate::output::Format;
 
-/// Networks, nodes and blocks of a weft cluster.
+/// Networks, nodes, blocks and addresses of a weft cluster.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Arguments {
@@ -29,12 +29,15 @@ pub(crate) enum Command {
     /// Networks: create, list, inspect, remove
     #[command(subcommand)]
     Network(NetworkCommand),
-    /// Nodes: list
+    /// Nodes: list, remove
     #[command(subcommand)]
     Node(NodeCommand),
     /// Blocks of addresses: list
     #[command(subcommand)]
     Block(BlockCommand),
+    /// Addresses: show what is in use, check what is recorded, release what is held for nothing
+    #[command(subcommand)]
+    Ipam(IpamCommand),
 }
 
 /// What to do with networks.
@@ -109,6 +112,43 @@ pub(crate) enum Switch {
 pub(crate) enum NodeCommand {
     /// List all nodes
     List,
+    /// Remove a node that is gone for good: its blocks are anybody's then
+    Remove {
+        /// The node's name
+        name: NodeName,
+    },
+}
+
+/// What to do with addresses.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IpamCommand {
+    /// Show how much is in use: of networks, pools, nodes and blocks
+    Show {
+        /// Only this network
+        #[arg(long)]
+        network: Option<NetworkName>,
+    },
+    /// Compare the cluster store, this node's files and its devices; the exit code is 1 if they
+    /// differ
+    Check {
+        /// Only this network
+        #[arg(long)]
+        network: Option<NetworkName>,
+        /// Put right what can be put right without harm
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Free an address that a container of this node holds and does not use any more
+    Release {
+        /// The address
+        address: IpAddr,
+        /// Its network
+        #[arg(long)]
+        network: NetworkName,
+        /// Free it even if the container is alive
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// What to do with blocks.

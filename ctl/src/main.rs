@@ -1,7 +1,8 @@
-//! `weftctl`: networks, nodes and blocks from the command line.
+//! `weftctl`: networks, nodes, blocks and addresses from the command line.
 
 mod arguments;
 mod block;
+mod ipam;
 mod network;
 mod node;
 mod output;
@@ -25,9 +26,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("WEFT_LOG", "warn")).init();
     match run(arguments) {
-        Ok(text) => {
+        Ok((text, code)) => {
             output::print(&text);
-            ExitCode::SUCCESS
+            code
         }
         Err(error) => {
             eprintln!("weftctl: {error:#}");
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<String> {
+fn run(arguments: Arguments) -> anyhow::Result<(String, ExitCode)> {
     let variable = |name: &str| std::env::var(name).ok();
     let config = NodeConfig::load(arguments.config.as_deref(), variable)?;
     let cluster = Cluster::connect(&config, variable)?;
@@ -46,10 +47,12 @@ fn run(arguments: Arguments) -> anyhow::Result<String> {
         .build()
         .context("start the runtime")?;
     runtime.block_on(async {
-        match arguments.command {
-            Command::Network(command) => network::run(&session, command).await,
-            Command::Node(command) => node::run(&session, command).await,
-            Command::Block(command) => block::run(&session, command).await,
-        }
+        let text = match arguments.command {
+            Command::Network(command) => network::run(&session, command).await?,
+            Command::Node(command) => node::run(&session, command).await?,
+            Command::Block(command) => block::run(&session, command).await?,
+            Command::Ipam(command) => return ipam::run(&session, command).await,
+        };
+        Ok((text, ExitCode::SUCCESS))
     })
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use weft_model::{NodeName, NodeRecord};
+use weft_node::{NodeError, agent};
 
 use crate::arguments::NodeCommand;
 use crate::{Session, output};
@@ -18,6 +19,7 @@ struct Row {
 pub(crate) async fn run(session: &Session, command: NodeCommand) -> anyhow::Result<String> {
     match command {
         NodeCommand::List => list(session).await,
+        NodeCommand::Remove { name } => remove(session, name).await,
     }
 }
 
@@ -38,4 +40,30 @@ async fn list(session: &Session) -> anyhow::Result<String> {
             row.record.version.clone(),
         ]
     })
+}
+
+/// What the cluster has back.
+#[derive(Debug, Serialize)]
+struct Removal {
+    node: NodeName,
+    blocks: usize,
+    endpoints: usize,
+}
+
+async fn remove(session: &Session, node: NodeName) -> anyhow::Result<String> {
+    // An agent that the store has lost sight of would take all of it again.
+    if node == *session.cluster.node() && agent::is_running(&session.config.data_dir) {
+        return Err(NodeError::NodeAlive { node }.into());
+    }
+    let removed = session.cluster.remove_node(&node).await?;
+    let removal = Removal { node, blocks: removed.blocks, endpoints: removed.endpoints };
+    match session.output {
+        output::Format::Json => output::json(&removal),
+        output::Format::Table => Ok(format!(
+            "node {} is removed; {} and {} came back\n",
+            removal.node,
+            output::count(removal.blocks, "block"),
+            output::count(removal.endpoints, "endpoint")
+        )),
+    }
 }

@@ -35,7 +35,11 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn table<const N: usize>(titles: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+/// Renders columns under their titles.
+pub(crate) fn table<const N: usize>(
+    titles: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
     let mut lines: Vec<[String; N]> = vec![titles.map(str::to_owned)];
     lines.extend(rows);
     let widths: [usize; N] = std::array::from_fn(|column| {
@@ -50,6 +54,33 @@ fn table<const N: usize>(titles: [&str; N], rows: impl Iterator<Item = [String; 
     text
 }
 
+/// A number of things in words.
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
+    }
+}
+
+/// How wide a bar is.
+const BAR: u64 = 10;
+
+/// A part of a whole as a bar: `[#####.....] 50 %`. Only nothing looks like nothing, and only all
+/// like all.
+pub(crate) fn bar(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "–".to_owned();
+    }
+    let of = |parts: u64| {
+        let share = u128::from(part.min(whole)) * u128::from(parts) / u128::from(whole);
+        let share = u64::try_from(share).unwrap_or(parts);
+        if part > 0 { share.max(1) } else { 0 }
+    };
+    let filled = of(BAR);
+    let marks: String = (0..BAR).map(|i| if i < filled { '#' } else { '.' }).collect();
+    format!("[{marks}] {} %", of(100))
+}
+
 /// Writes the result of a command. A reader that has gone away (`| head`) is no failure.
 pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -58,6 +89,16 @@ pub(crate) fn print(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_is_empty_for_nothing_and_full_for_all_alone() {
+        assert_eq!(bar(0, 16), "[..........] 0 %");
+        assert_eq!(bar(8, 16), "[#####.....] 50 %");
+        assert_eq!(bar(16, 16), "[##########] 100 %");
+        assert_eq!(bar(1, u64::MAX), "[#.........] 1 %");
+        assert_eq!(bar(u64::MAX - 1, u64::MAX), "[#########.] 99 %");
+        assert_eq!(bar(0, 0), "–");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

@@ -6,9 +6,11 @@
 //!
 //! - [`setup`]: makes, adopts and removes the network's devices and firewall rules.
 //! - [`state`]: what was made, noted for the plugin's hot path.
+//! - [`inspect`]: in what store, files and kernel differ, and which containers are alive.
 //! - [`peers`]: which remote addresses the kernel must know.
 
 mod error;
+pub mod inspect;
 mod node;
 pub mod peers;
 pub mod setup;

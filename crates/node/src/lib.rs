@@ -14,6 +14,7 @@
 //! - [`loans`], [`lending`]: the borrower's and the lender's part of a loan.
 //! - [`steward`]: what the agent does about blocks and loans.
 //! - [`nodes`]: removing a node.
+//! - [`inspect`]: what is in use, and where store and node differ.
 //! - [`sandboxes`]: whether a container is still there.
 //! - [`surroundings`]: time and chance.
 
@@ -24,6 +25,7 @@ pub mod cluster;
 pub mod config;
 mod error;
 pub mod identity;
+pub mod inspect;
 pub mod lending;
 pub mod loans;
 pub mod lock;

@@ -1,0 +1,561 @@
+//! Looking at what is, with the kernel's part: which containers are alive, and in what store, files
+//! and devices differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use weft_blocks::{Holder, Ledger, Reservation, Sandbox};
+use weft_datapath::link::Link;
+use weft_datapath::netlink::Netlink;
+use weft_datapath::netns::Netns;
+use weft_datapath::ports;
+use weft_model::{Attachment, Network, NetworkName, NodeName, device};
+use weft_node::inspect::{self, Books, Damaged, Difference, Fix, Kind, Shelf, shown};
+use weft_node::{NodeError, networks, sandboxes};
+
+use crate::{Host, HostError, SegmentState};
+
+/// What is under way at one look is over at the next.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1500);
+
+/// Whether a container is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Its interface or its namespace is.
+    Alive,
+    /// Neither is.
+    Gone,
+    /// The reservation does not say enough to tell.
+    Unknown,
+}
+
+/// What came of checking.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Differences that were put right.
+    pub fixed: Vec<Difference>,
+    /// Differences that are there.
+    pub left: Vec<Difference>,
+    /// What went wrong when others were to be put right, in words.
+    pub failures: Vec<String>,
+}
+
+/// Why an address is not released.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// Something failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The address is none of the network's.
+    #[error("address {address} lies in no subnet of network {network}")]
+    Outside {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+    },
+    /// Nobody holds it.
+    #[error("address {address} of network {network} is not held by anybody on this node{hint}")]
+    NotHeld {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// Where it may be held, in words.
+        hint: String,
+    },
+    /// It is held on another node.
+    #[error(
+        "address {address} of network {network} lies in a block of node {owner}, and only that node \
+         knows who holds it; run this command there"
+    )]
+    Elsewhere {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// The block's owner.
+        owner: NodeName,
+    },
+    /// It is lent.
+    #[error(
+        "address {address} of network {network} is lent to node {node}, and comes back when that \
+         node has no use for it; run this command there"
+    )]
+    Lent {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// To whom.
+        node: NodeName,
+    },
+    /// It is this host's own.
+    #[error("address {address} of network {network} is this host's own, and kept with the network")]
+    OwnAddress {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+    },
+    /// The container is there.
+    #[error(
+        "address {address} of network {network} is held by {holder}, which {state}; delete that \
+         container, or use --force if it does not use the address any more"
+    )]
+    InUse {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// The container.
+        holder: String,
+        /// What is known of it, in words.
+        state: String,
+    },
+}
+
+impl From<NodeError> for ReleaseError {
+    fn from(error: NodeError) -> Self {
+        Self::Host(error.into())
+    }
+}
+
+/// An address that was released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Who held it.
+    pub holder: Holder,
+    /// What is known of that container.
+    pub life: Life,
+    /// The owner of the block, if the address was borrowed.
+    pub lender: Option<NodeName>,
+}
+
+/// The interfaces of this host by name.
+type Links = BTreeMap<String, Link>;
+
+impl Host {
+    async fn links(&self) -> Result<Links, HostError> {
+        let links = self.netlink().links().await?;
+        Ok(links.into_iter().map(|link| (link.name.clone(), link)).collect())
+    }
+
+    /// Compares store, files and kernel for the network called `name`, and puts right what `fixing`
+    /// allows.
+    pub async fn check(&self, name: &NetworkName, fixing: Fixing) -> Result<Checked, HostError> {
+        let found = self.look_twice(name).await?;
+        let fixable = found.iter().filter(|difference| difference.fix != Fix::None);
+        let mut fixes: Vec<Fix> = vec![];
+        for difference in fixable {
+            if !fixes.contains(&difference.fix) {
+                fixes.push(difference.fix.clone());
+            }
+        }
+        if fixing == Fixing::No || fixes.is_empty() {
+            return Ok(Checked { left: found, ..Checked::default() });
+        }
+        let mut failures = vec![];
+        for fix in fixes {
+            if let Err(error) = self.fix(name, &fix).await {
+                failures.push(error.to_string());
+            }
+        }
+        let left = self.look_twice(name).await?;
+        let is_left = |difference: &Difference| left.iter().any(|left| left.is_again(difference));
+        let fixed = found.into_iter().filter(|difference| !is_left(difference)).collect();
+        Ok(Checked { fixed, left, failures })
+    }
+
+    /// What is found at two looks.
+    async fn look_twice(&self, name: &NetworkName) -> Result<Vec<Difference>, HostError> {
+        let first = self.look(name).await?;
+        if first.is_empty() {
+            return Ok(first);
+        }
+        self.cluster().surroundings().sleep(BETWEEN_LOOKS).await;
+        let second = self.look(name).await?;
+        Ok(second.into_iter().filter(|d| first.iter().any(|first| first.is_again(d))).collect())
+    }
+
+    async fn look(&self, name: &NetworkName) -> Result<Vec<Difference>, HostError> {
+        let data_dir = &self.config().data_dir;
+        let cached = networks::cached(data_dir, name)?;
+        let stored = self.cluster().network(name).await?;
+        let network = match (cached, stored) {
+            (Some(cached), None) => return Ok(vec![self.network_gone(&cached)?]),
+            (Some(cached), Some(_)) => cached,
+            (None, Some((stored, _))) => stored,
+            (None, None) => return Ok(vec![]),
+        };
+        let books = Books::read(self.cluster(), data_dir, &network).await?;
+        let mut all = books.compare();
+        let links = self.links().await?;
+        let state = SegmentState::read(data_dir, name);
+        for reservation in &books.shelf.reservations {
+            all.extend(self.compare_container(&books, reservation, state.as_ref(), &links).await?);
+        }
+        all.extend(books.shelf.damaged.iter().map(|damaged| judge(&network, damaged, &links)));
+        if let Some(state) = &state {
+            if !self.is_intact(state).await? {
+                all.push(devices(state));
+            }
+            all.extend(self.compare_ports(&books, state, &links).await?);
+        }
+        Ok(all)
+    }
+
+    fn network_gone(&self, network: &Network) -> Result<Difference, HostError> {
+        let ledger = Ledger::open(&self.config().data_dir, network.clone());
+        let shelf = Shelf::read(&ledger.map_err(NodeError::from)?)?;
+        let containers = shelf.reservations.iter();
+        let containers = containers.filter(|r| matches!(r.holder, Holder::Attachment { .. }));
+        let what = format!(
+            "the store does not know the network any more, and this node has it, with {} addresses \
+             held by containers",
+            containers.count()
+        );
+        let remedy = "delete these containers; weftd removes the network from this host then";
+        Ok(difference(network, Kind::NetworkGone, what, remedy))
+    }
+
+    /// What is wrong with the container of a reservation.
+    async fn compare_container(
+        &self,
+        books: &Books,
+        reservation: &Reservation,
+        state: Option<&SegmentState>,
+        links: &Links,
+    ) -> Result<Option<Difference>, HostError> {
+        let (Some(host_end), Some(sandbox)) =
+            (host_end(&books.network, &reservation.holder), &reservation.sandbox)
+        else {
+            return Ok(None);
+        };
+        let found = |kind, what, remedy: &str| Difference {
+            addresses: reservation.addresses.clone(),
+            ..difference(&books.network, kind, what, remedy)
+        };
+        let held = format!("{} is held by {}", shown(reservation), reservation.holder);
+        match (life(Some(sandbox), Some(&host_end), links), links.get(&host_end), state) {
+            (Life::Gone, ..) => {
+                let netns = sandbox.netns.display();
+                let what = format!("{held}, whose network namespace {netns} is gone");
+                let remedy = "the runtime's GC or DEL frees it, and so does --fix";
+                let fix = Fix::Release(Box::new(reservation.clone()));
+                Ok(Some(Difference { fix, ..found(Kind::SandboxGone, what, remedy) }))
+            }
+            (_, Some(link), Some(state)) if link.bridge != Some(state.bridge) => {
+                let what =
+                    format!("{held}, whose host end {host_end} is no port of the network's bridge");
+                let remedy = "delete the container and start it anew";
+                Ok(Some(found(Kind::Disconnected, what, remedy)))
+            }
+            (Life::Alive, None, Some(_)) if !has_interface(&reservation.holder, sandbox).await => {
+                let what = format!("{held}, which is alive and has neither interface nor host end");
+                let remedy = "unless it is just being made or unmade, delete it";
+                let is_note = true;
+                Ok(Some(Difference { is_note, ..found(Kind::Disconnected, what, remedy) }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Ports of the bridge that are containers' and that no reservation stands behind.
+    async fn compare_ports(
+        &self,
+        books: &Books,
+        state: &SegmentState,
+        links: &Links,
+    ) -> Result<Vec<Difference>, HostError> {
+        let shelf = &books.shelf;
+        let holders = shelf.reservations.iter().map(|reservation| &reservation.holder);
+        let holders = holders.chain(shelf.damaged.iter().filter_map(|d| d.holder.as_ref()));
+        let known: BTreeSet<String> =
+            holders.filter_map(|holder| host_end(&books.network, holder)).collect();
+        let unknown = links.values().filter(|link| {
+            link.is("veth")
+                && link.bridge == Some(state.bridge)
+                && link.alias.starts_with("weft:")
+                && !known.contains(&link.name)
+        });
+        let mut all = vec![];
+        for link in unknown {
+            let alias = link.alias.trim_start_matches("weft:");
+            let whose = alias.split_once(" on network").map_or(alias, |(whose, _)| whose);
+            // The MAC follows from the address where weft-ipam gave it. An address in a block of
+            // this node's is weft-ipam's to give, and this one may be given to the next container.
+            let mac = ports::other_ends_mac(self.netlink(), &link.name).await?;
+            let blocks = books.blocks.iter().map(|(block, _)| *block);
+            let mut own = blocks.flat_map(|block| books.network.addresses_of(block));
+            let used = own.find(|addresses| Some(addresses.mac) == mac);
+            let host_end = &link.name;
+            all.push(match used {
+                Some(addresses) => Difference {
+                    addresses: addresses.iter().collect(),
+                    ..difference(
+                        &books.network,
+                        Kind::Unreserved,
+                        format!(
+                            "{addresses} is used by {whose}, which holds no address ({host_end})"
+                        ),
+                        "another container can be given it: delete this one and start it anew",
+                    )
+                },
+                None => Difference {
+                    is_note: true,
+                    ..difference(
+                        &books.network,
+                        Kind::Unreserved,
+                        format!("{whose} is attached and holds no address ({host_end})"),
+                        "as it should be where another IPAM plugin, or none, gives addresses",
+                    )
+                },
+            });
+        }
+        Ok(all)
+    }
+
+    async fn fix(&self, name: &NetworkName, fix: &Fix) -> Result<(), HostError> {
+        let data_dir = &self.config().data_dir;
+        if *fix == Fix::Repair {
+            if let Some(state) = SegmentState::read(data_dir, name) {
+                self.repair(&state).await?;
+            }
+            return Ok(());
+        }
+        let network = match networks::cached(data_dir, name)? {
+            Some(network) => Some(network),
+            None => self.cluster().network(name).await?.map(|(network, _)| network),
+        };
+        let Some(network) = network else { return Ok(()) };
+        Ok(inspect::apply(self.cluster(), data_dir, &network, fix).await?)
+    }
+
+    /// Frees an address that is held on this node. Unless forced, only where its container is gone.
+    pub async fn release_address(
+        &self,
+        name: &NetworkName,
+        address: IpAddr,
+        force: Force,
+    ) -> Result<Vec<Released>, ReleaseError> {
+        let data_dir = &self.config().data_dir;
+        let Some(network) = networks::cached(data_dir, name)? else {
+            let Some((network, _)) = self.cluster().network(name).await? else {
+                let store = self.cluster().store().describe();
+                return Err(NodeError::NoSuchNetwork { network: name.clone(), store }.into());
+            };
+            return Err(self.not_held(&network, address, None).await?);
+        };
+        let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
+        let shelf = Shelf::read(&ledger)?;
+        let links = self.links().await?;
+        let (mut held, mut lent) = (vec![], None);
+        for reservation in shelf.reservations.iter().filter(|r| r.addresses.contains(&address)) {
+            match &reservation.holder {
+                Holder::Lent { node, .. } => lent = Some(node.clone()),
+                holder => {
+                    let lender = reservation.loan.as_ref().map(|loan| loan.lender.clone());
+                    held.push((holder.clone(), reservation.sandbox.as_ref(), lender));
+                }
+            }
+        }
+        for damaged in shelf.damaged.iter().filter(|d| d.addresses.contains(&address)) {
+            if let Some(holder) = &damaged.holder {
+                held.push((holder.clone(), damaged.sandbox.as_ref(), None));
+            }
+        }
+        if held.is_empty() {
+            if let Some(node) = lent {
+                return Err(ReleaseError::Lent { address, network: name.clone(), node });
+            }
+            return Err(self.not_held(&network, address, Some(&ledger)).await?);
+        }
+        let mut released = vec![];
+        for (holder, sandbox, lender) in held {
+            let network = name.clone();
+            let Some(host_end) = host_end(ledger.network(), &holder) else {
+                return Err(ReleaseError::OwnAddress { address, network });
+            };
+            let life = life(sandbox, Some(&host_end), &links);
+            if life != Life::Gone && force == Force::No {
+                let state = match (life, sandbox) {
+                    (Life::Alive, Some(sandbox)) => {
+                        format!("is alive (network namespace {})", sandbox.netns.display())
+                    }
+                    (Life::Alive, None) => "is alive".to_owned(),
+                    _ => "may be alive: its reservation does not tell".to_owned(),
+                };
+                let holder = holder.to_string();
+                return Err(ReleaseError::InUse { address, network, holder, state });
+            }
+            released.push(Released { holder, life, lender });
+        }
+        for one in &released {
+            ledger.release(&one.holder).map_err(NodeError::from)?;
+        }
+        Ok(released)
+    }
+
+    /// Why an address that this node has no reservation of cannot be released here.
+    async fn not_held(
+        &self,
+        network: &Network,
+        address: IpAddr,
+        ledger: Option<&Ledger>,
+    ) -> Result<ReleaseError, NodeError> {
+        let name = network.name().clone();
+        let Some(block) = network.block_of(address) else {
+            return Ok(ReleaseError::Outside { address, network: name });
+        };
+        let not_held = |hint: &str| ReleaseError::NotHeld {
+            address,
+            network: name.clone(),
+            hint: hint.to_owned(),
+        };
+        let damaged = ledger.map(Shelf::read).transpose()?.is_some_and(|s| !s.damaged.is_empty());
+        if damaged && ledger.is_some_and(|ledger| ledger.owns(&block)) {
+            return Ok(not_held(
+                ", as far as can be told: there are damaged reservations, which `weftctl ipam \
+                 check` lists",
+            ));
+        }
+        if let Some(endpoint) = self.cluster().endpoints(&name).await?.remove(&address)
+            && endpoint.node != *self.cluster().node()
+        {
+            return Ok(ReleaseError::Lent { address, network: name, node: endpoint.node });
+        }
+        Ok(match self.cluster().block_record(&name, &block).await? {
+            Some((record, _)) if record.node != *self.cluster().node() => {
+                ReleaseError::Elsewhere { address, network: name, owner: record.node }
+            }
+            Some(_) => not_held(""),
+            None => not_held(": no node owns its block"),
+        })
+    }
+}
+
+/// Whether to put right what can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fixing {
+    /// Only look.
+    No,
+    /// Put it right.
+    Yes,
+}
+
+/// Whether to free an address whose container may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Refuse.
+    No,
+    /// Do it.
+    Yes,
+}
+
+fn difference(
+    network: &Network,
+    kind: Kind,
+    what: String,
+    remedy: impl Into<String>,
+) -> Difference {
+    Difference {
+        network: network.name().clone(),
+        kind,
+        addresses: vec![],
+        what,
+        remedy: remedy.into(),
+        is_note: false,
+        fix: Fix::None,
+    }
+}
+
+fn devices(state: &SegmentState) -> Difference {
+    let vni = state.network.vni();
+    let what = match state.vxlan {
+        Some(_) => {
+            let (bridge, vxlan) = (device::bridge(vni), device::vxlan(vni));
+            format!(
+                "bridge {bridge} or VXLAN device {vxlan} is missing, down or not as it was made"
+            )
+        }
+        None => format!("bridge {} is missing, down or not as it was made", device::bridge(vni)),
+    };
+    let remedy = "weftd, the next container, or --fix makes it anew; containers that were attached \
+                  to a bridge that is gone must be made anew";
+    Difference { fix: Fix::Repair, ..difference(&state.network, Kind::Devices, what, remedy) }
+}
+
+/// The host end that an attachment of weft's has.
+fn host_end(network: &Network, holder: &Holder) -> Option<String> {
+    let Holder::Attachment { container_id, ifname } = holder else { return None };
+    Some(device::host_end(&Attachment {
+        network: network.name().clone(),
+        container_id: container_id.clone(),
+        ifname: ifname.clone(),
+    }))
+}
+
+/// Whether a container is there. The kernel removes both ends of a veth with the namespace of one,
+/// so a host end proves life.
+fn life(sandbox: Option<&Sandbox>, host_end: Option<&str>, links: &Links) -> Life {
+    match sandbox {
+        _ if host_end.is_some_and(|name| links.contains_key(name)) => Life::Alive,
+        Some(sandbox) if sandbox.identity.is_none() => Life::Unknown,
+        Some(sandbox) if sandboxes::lives(sandbox) => Life::Alive,
+        Some(_) => Life::Gone,
+        None => Life::Unknown,
+    }
+}
+
+/// Whether the container has the interface that its address is for. Another main plugin than weft
+/// makes one too, with no host end of weft's. Where it can't be told it has.
+async fn has_interface(holder: &Holder, sandbox: &Sandbox) -> bool {
+    let Holder::Attachment { ifname, .. } = holder else { return true };
+    let Ok(netns) = Netns::open(&sandbox.netns) else { return true };
+    if Some(netns.identity()) != sandbox.identity {
+        return true;
+    }
+    let Ok(inside) = Netlink::open_in(&netns) else { return true };
+    !matches!(inside.link(ifname.as_str()).await, Ok(None))
+}
+
+/// What to say of a reservation that cannot be read.
+fn judge(network: &Network, damaged: &Damaged, links: &Links) -> Difference {
+    let path = damaged.path.display();
+    let host_end = damaged.holder.as_ref().and_then(|holder| host_end(network, holder));
+    let life = life(damaged.sandbox.as_ref(), host_end.as_deref(), links);
+    let (whose, remedy, fix) = match (&damaged.holder, life) {
+        (Some(holder @ Holder::Attachment { .. }), Life::Gone) => (
+            format!("that of {holder}, whose network namespace is gone"),
+            "DEL of that container frees its address, and so does --fix",
+            Fix::Discard(holder.clone()),
+        ),
+        (Some(holder @ Holder::Attachment { .. }), Life::Alive) => (
+            format!("that of {holder}, which is alive"),
+            "delete that container: DEL frees its address",
+            Fix::None,
+        ),
+        (Some(holder @ Holder::Attachment { .. }), Life::Unknown) => (
+            format!("that of {holder}"),
+            "delete that container: DEL frees its address. If it is gone for certain, remove the \
+             file and `index` as the operations guide says under damaged files",
+            Fix::None,
+        ),
+        (holder, _) => (
+            match holder {
+                Some(holder) => format!("that of {holder}"),
+                None => "whose it is cannot be told".to_owned(),
+            },
+            "see the operations guide under damaged files",
+            Fix::None,
+        ),
+    };
+    let what = format!("reservation {path} cannot be read, {whose}");
+    Difference {
+        addresses: damaged.addresses.clone(),
+        fix,
+        ..difference(network, Kind::DamagedReservation, what, remedy)
+    }
+}

@@ -1,0 +1,248 @@
+//! `weftctl ipam`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Serialize;
+use weft_datapath::netlink::Netlink;
+use weft_host::Host;
+use weft_host::inspect::{Checked, Fixing, Force, Life, Released};
+use weft_model::{NetworkName, NodeName};
+use weft_node::inspect::Difference;
+use weft_node::inspect::usage::{self, NetworkUsage, Parts};
+use weft_node::networks;
+
+use crate::arguments::IpamCommand;
+use crate::{Session, output};
+
+/// What only the owner of a block knows.
+const UNKNOWN: &str = "–";
+
+pub(crate) async fn run(
+    session: &Session,
+    command: IpamCommand,
+) -> anyhow::Result<(String, ExitCode)> {
+    let text = match command {
+        IpamCommand::Show { network } => show(session, network).await?,
+        IpamCommand::Check { network, fix } => {
+            let fixing = if fix { Fixing::Yes } else { Fixing::No };
+            return check(session, network, fixing).await;
+        }
+        IpamCommand::Release { address, network, force } => {
+            let force = if force { Force::Yes } else { Force::No };
+            release(session, address, &network, force).await?
+        }
+    };
+    Ok((text, ExitCode::SUCCESS))
+}
+
+fn host(session: &Session) -> anyhow::Result<Host> {
+    let netlink = Netlink::open().context("open a netlink socket")?;
+    Ok(Host::new(session.config.clone(), session.cluster.clone(), netlink))
+}
+
+async fn show(session: &Session, network: Option<NetworkName>) -> anyhow::Result<String> {
+    let networks = match network {
+        None => session.cluster.networks().await?,
+        Some(name) => vec![crate::network::find(session, &name).await?],
+    };
+    let mut all = vec![];
+    for network in &networks {
+        all.push(usage::read(&session.cluster, &session.config.data_dir, network).await?);
+    }
+    match session.output {
+        output::Format::Json => output::json(&all),
+        output::Format::Table => {
+            let texts: Vec<String> = all.iter().map(tables).collect();
+            Ok(texts.join("\n"))
+        }
+    }
+}
+
+/// A network's tables.
+fn tables(usage: &NetworkUsage) -> String {
+    let mut text = format!(
+        "NETWORK {}: {} of {} blocks have an owner\n\n",
+        usage.network,
+        usage.blocks.len(),
+        usage.blocks_total
+    );
+    let row = |what: String, subnets: String, addresses: u64, owned: u64, unowned: u64| {
+        let bar = output::bar(owned, addresses);
+        let [addresses, owned, unowned] = [addresses, owned, unowned].map(|n| n.to_string());
+        [what, subnets, addresses, owned, unowned, bar]
+    };
+    let mut pools: Vec<[String; 6]> = usage
+        .pools
+        .iter()
+        .map(|pool| {
+            let subnets: Vec<String> = pool.subnets.iter().map(ToString::to_string).collect();
+            let what = format!("pool {}", pool.pool);
+            row(what, subnets.join(", "), pool.addresses, pool.owned, pool.unowned)
+        })
+        .collect();
+    if pools.len() > 1 {
+        let unowned = usage.addresses.saturating_sub(usage.owned);
+        pools.push(row("all".into(), String::new(), usage.addresses, usage.owned, unowned));
+    }
+    let titles = ["POOL", "SUBNETS", "ADDRESSES", "OWNED", "UNOWNED", "OWNED BY BLOCKS"];
+    text += &output::table(titles, pools.into_iter());
+    text.push('\n');
+    let nodes = usage.nodes.iter().map(|node| {
+        let [held, lent, free, bar] = parts(node.parts, node.addresses);
+        let (blocks, addresses) = (node.blocks.to_string(), node.addresses.to_string());
+        let borrowed = node.borrowed.to_string();
+        [node.node.to_string(), blocks, addresses, held, lent, free, borrowed, bar]
+    });
+    let titles = ["NODE", "BLOCKS", "ADDRESSES", "HELD", "LENT", "FREE", "BORROWED", "IN USE"];
+    text += &output::table(titles, nodes);
+    text.push('\n');
+    let blocks = usage.blocks.iter().map(|block| {
+        let [held, lent, free, bar] = parts(block.parts, block.addresses);
+        let (name, node) = (block.block.to_string(), block.node.to_string());
+        [name, node, block.addresses.to_string(), held, lent, free, bar]
+    });
+    text +=
+        &output::table(["BLOCK", "NODE", "ADDRESSES", "HELD", "LENT", "FREE", "IN USE"], blocks);
+    text
+}
+
+fn parts(parts: Parts, addresses: u64) -> [String; 4] {
+    let shown = |number: Option<u64>| number.map_or_else(|| UNKNOWN.into(), |n| n.to_string());
+    let bar = parts.used().map_or_else(|| UNKNOWN.into(), |used| output::bar(used, addresses));
+    [shown(parts.held), parts.lent.to_string(), shown(parts.free), bar]
+}
+
+/// A difference as printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row<'a> {
+    #[serde(flatten)]
+    difference: &'a Difference,
+    state: State,
+}
+
+/// What became of a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum State {
+    Fixed,
+    Left,
+    Note,
+}
+
+async fn check(
+    session: &Session,
+    network: Option<NetworkName>,
+    fixing: Fixing,
+) -> anyhow::Result<(String, ExitCode)> {
+    let data_dir = &session.config.data_dir;
+    let names: BTreeSet<NetworkName> = match network {
+        Some(name) => {
+            if networks::cached(data_dir, &name)?.is_none() {
+                crate::network::find(session, &name).await?;
+            }
+            BTreeSet::from([name])
+        }
+        None => {
+            let stored = session.cluster.networks().await?;
+            let here = networks::all_cached(data_dir)?;
+            stored.iter().chain(&here).map(|network| network.name().clone()).collect()
+        }
+    };
+    let host = host(session)?;
+    let mut checked = Checked::default();
+    for name in &names {
+        let of_one = host.check(name, fixing).await?;
+        checked.fixed.extend(of_one.fixed);
+        checked.left.extend(of_one.left);
+        checked.failures.extend(of_one.failures.iter().map(|f| format!("network {name}: {f}")));
+    }
+    for failure in &checked.failures {
+        eprintln!("weftctl: {failure}");
+    }
+    let fixed = checked.fixed.iter().map(|difference| Row { difference, state: State::Fixed });
+    let left = checked.left.iter().map(|difference| {
+        let state = if difference.is_note { State::Note } else { State::Left };
+        Row { difference, state }
+    });
+    let rows: Vec<Row<'_>> = fixed.chain(left).collect();
+    let faulty = rows.iter().any(|row| row.state == State::Left);
+    let code = if faulty { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let text = match session.output {
+        output::Format::Json => output::json(&rows)?,
+        output::Format::Table => lines(&rows, names.len()),
+    };
+    Ok((text, code))
+}
+
+fn lines(rows: &[Row<'_>], networks: usize) -> String {
+    let mut text = String::new();
+    let mut left = 0;
+    for Row { difference: Difference { network, what, remedy, .. }, state } in rows {
+        let _ = match state {
+            State::Fixed => writeln!(text, "network {network}: fixed: {what}"),
+            State::Left => writeln!(text, "network {network}: {what}: {remedy}"),
+            State::Note => writeln!(text, "network {network}: note: {what}: {remedy}"),
+        };
+        left += usize::from(*state == State::Left);
+    }
+    let networks = output::count(networks, "network");
+    match left {
+        0 => text + &format!("{networks} checked: no difference\n"),
+        _ => text + &format!("{networks} checked: {}\n", output::count(left, "difference")),
+    }
+}
+
+/// An address that was released, as printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Release {
+    address: IpAddr,
+    network: NetworkName,
+    holder: String,
+    alive: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lender: Option<NodeName>,
+}
+
+async fn release(
+    session: &Session,
+    address: IpAddr,
+    network: &NetworkName,
+    force: Force,
+) -> anyhow::Result<String> {
+    let released = host(session)?.release_address(network, address, force).await?;
+    let row = |Released { holder, life, lender }: Released| Release {
+        address,
+        network: network.clone(),
+        holder: holder.to_string(),
+        alive: match life {
+            Life::Alive => Some(true),
+            Life::Gone => Some(false),
+            Life::Unknown => None,
+        },
+        lender,
+    };
+    let rows: Vec<Release> = released.into_iter().map(row).collect();
+    if session.output == output::Format::Json {
+        return output::json(&rows);
+    }
+    let mut text = String::new();
+    for Release { holder, alive, lender, .. } in &rows {
+        let _ = writeln!(text, "address {address} of network {network} is free; {holder} held it");
+        if *alive != Some(false) {
+            let _ = writeln!(
+                text,
+                "{holder} must not go on using it: another container can get it at any moment"
+            );
+        }
+        if let Some(lender) = lender {
+            let _ = writeln!(text, "it was borrowed: weftd gives it back to node {lender}");
+        }
+    }
+    Ok(text)
+}
