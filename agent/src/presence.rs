@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use log::{debug, info, warn};
 use weft_host::Host;
+use weft_model::NodeRecord;
 use weft_node::NodeError;
 use weft_store::{Backoff, SessionId, keys, typed};
 
@@ -93,6 +94,6 @@ fn shows(nodes: &mut Watched, host: &Host, session: &SessionId) -> bool {
     entries.iter().any(|entry| {
         entry.key == key
             && entry.holder.as_ref() == Some(session)
-            && typed::decode::<weft_model::NodeRecord>(entry).is_ok()
+            && typed::decode::<NodeRecord>(entry).is_ok_and(|record| !record.removing)
     })
 }

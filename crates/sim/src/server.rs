@@ -134,10 +134,10 @@ impl Server {
                 if !free || !self.sessions.contains(&session.to_string()) {
                     return Answer::Done(false);
                 }
-                self.put(key, value.clone());
-                if let Some(value) = self.data.get_mut(key) {
-                    value.holder = Some(session.clone());
-                }
+                self.revision += 1;
+                let holder = Some(session.clone());
+                let stored = Stored { value: value.clone(), revision: self.revision, holder };
+                self.data.insert(key.clone(), stored);
                 Answer::Done(true)
             }
         }
