@@ -51,3 +51,56 @@ add() {
     run in_host a nft list table inet weft
     [[ $output != *5001* ]]
 }
+
+DUAL='{"cniVersion": "1.0.0", "name": "dual", "type": "weft", "ipam": {"type": "weft-ipam"}}'
+
+# advertise: the underlay's router says that it is one, to whoever listens.
+advertise() {
+    in_machine underlay sysctl -qw net.ipv6.conf.all.forwarding=1
+    in_machine underlay python3 - <<'PYTHON'
+import socket, struct
+link = socket.if_nametoindex("br0")
+with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as router:
+    router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    router.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, link)
+    # Type 134, hop limit 64, for 1800 seconds (RFC 4861, section 4.2).
+    router.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 0, link))
+PYTHON
+}
+
+# has_advertised_route: the host has the default route that an advertisement brought.
+has_advertised_route() {
+    in_host a ip -6 route show default proto ra | grep -q eth0
+}
+
+# advertised: an advertisement was sent and heeded.
+advertised() {
+    advertise
+    has_advertised_route
+}
+
+@test "a host that lives by router advertisements keeps its IPv6 default route when it gets a network" {
+    eventually 10 advertised
+    weftctl a network create dual --subnet 10.6.0.0/24 --subnet fd06::/64
+    add first "$DUAL"
+    assert_equal "$(in_host a sysctl -n net.ipv6.conf.all.forwarding)" 1
+    has_advertised_route
+    # Nor is it deaf to the next one.
+    in_host a ip -6 route del default proto ra
+    eventually 5 advertised
+    cni a DEL first eth0 "$DUAL"
+}
+
+@test "a container and a host that come without IPv6 get it where weft has an IPv6 address for them" {
+    local conf=${DUAL/dual/six}
+    in_host a sysctl -qw net.ipv6.conf.default.disable_ipv6=1
+    weftctl a network create six --subnet fd16::/64
+    add_container a none
+    in_container a none sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
+    cni a ADD none eth0 "$conf"
+    cni a CHECK none eth0 "$(with_prev_result a none eth0 "$conf")"
+    ping_from a none fd16::1
+    cni a DEL none eth0 "$conf"
+    weftctl a network remove six
+    in_host a sysctl -qw net.ipv6.conf.default.disable_ipv6=0
+}
