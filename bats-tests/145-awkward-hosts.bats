@@ -104,3 +104,23 @@ advertised() {
     weftctl a network remove six
     in_host a sysctl -qw net.ipv6.conf.default.disable_ipv6=0
 }
+
+@test "DEL asks nobody: neither a store that cannot be opened nor a missing certificate is in its way" {
+    local conf
+    add leaver
+    cat >"$(node_config a)" <<'TOML'
+[store]
+type = "consul"
+address = "https://127.0.0.1:8501"
+ca_file = "/etc/weft/no-such-ca.pem"
+TOML
+    conf=$(jq '.cniVersion = "1.1.0"' <<<"$RED")
+    run ! cni a STATUS '' '' "$conf"
+    [[ $output == *no-such-ca.pem* ]]
+    run cni a DEL leaver eth0 "$RED"
+    rm "$(node_config a)"
+    assert_equal "$status:$output" 0:
+    run ! in_container a leaver ip link show eth0
+    run weftctl a network inspect red
+    [[ $output != *leaver* ]]
+}
