@@ -124,3 +124,42 @@ TOML
     run weftctl a network inspect red
     [[ $output != *leaver* ]]
 }
+
+@test "a route to a subnet that is written with a host in it is a route to the subnet" {
+    local conf
+    conf=$(jq '.ipam.routes = [{dst: "10.77.1.5/16"}, {dst: "0.0.0.0/0"}]' <<<"$RED")
+    run add router "$conf"
+    assert_json '.routes[0].dst' 10.77.0.0/16
+    cni a CHECK router eth0 "$(with_prev_result a router eth0 "$conf")"
+    run in_container a router ip route get 10.77.200.1
+    [[ $output == *'via 10.9.0.1'* ]]
+    # Nor does it matter how an earlier result had it.
+    cni a CHECK router eth0 "$(with_prev_result a router eth0 "$conf" | jq '.prevResult.routes[0].dst = "10.77.1.5/16"')"
+    cni a DEL router eth0 "$conf"
+}
+
+@test "a route in a container that has got a second way is there for CHECK" {
+    add twoways
+    in_container a twoways ip link add eth1 type bridge
+    in_container a twoways ip address add 198.18.255.1/24 dev eth1
+    in_container a twoways ip link set eth1 up
+    in_container a twoways ip route replace default nexthop via 198.18.255.2 nexthop via 10.9.0.1
+    cni a CHECK twoways eth0 "$(with_prev_result a twoways eth0 "$RED")"
+    cni a DEL twoways eth0 "$RED"
+}
+
+@test "a host with a default route by several ways takes the first one's interface for the underlay" {
+    local via
+    via=$(underlay_address 1)
+    in_host a ip link add eth1 type bridge
+    in_host a ip address add 198.18.255.1/24 dev eth1
+    in_host a ip link set eth1 up
+    in_host a ip route replace default nexthop via "$via" dev eth0 nexthop via 198.18.255.2 dev eth1
+    weftctl a network create ways --subnet 10.4.0.0/24 --vni 5004
+    add ways1 "${RED/red/ways}"
+    in_host a ip -d link show wx5004 | grep -q "local $(underlay_ip a) dev eth0"
+    cni a DEL ways1 eth0 "${RED/red/ways}"
+    weftctl a network remove ways
+    in_host a ip route replace default via "$via"
+    in_host a ip link delete eth1
+}
