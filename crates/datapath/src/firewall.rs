@@ -72,9 +72,8 @@ pub fn is_present(network: &Network) -> Result<bool, DatapathError> {
     };
     let commands = transaction(network);
     let added = || commands.iter().map(|command| &command["add"]);
-    let deleted = |name: &Value| {
-        commands.iter().any(|command| command["delete"]["element"]["name"] == *name)
-    };
+    let deleted =
+        |name: &Value| commands.iter().any(|command| command["delete"]["element"]["name"] == *name);
     Ok(added().all(|object| {
         let (element, chain) = (&object["element"]["name"], &object["rule"]["chain"]);
         (element.is_null() || holds(element) != deleted(element))
