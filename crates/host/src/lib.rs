@@ -4,12 +4,14 @@
 //! Plugin, agent and command line all come here, so that a bridge that the plugin made and one that
 //! the agent repaired are the same bridge.
 //!
-//! - [`setup`]: makes, adopts and removes the network's devices and firewall rules.
+//! - [`setup`]: makes, adopts and repairs the network's devices and firewall rules.
+//! - [`removal`]: takes them away again.
 //! - [`state`]: what was made, noted for the plugin's hot path.
 //! - [`peers`]: which remote addresses the kernel must know.
 
 mod error;
 pub mod peers;
+pub mod removal;
 pub mod setup;
 pub mod state;
 
