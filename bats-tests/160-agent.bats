@@ -137,6 +137,21 @@ ticks_of() {
     stop_daemon underlay blind
 }
 
+@test "an agent that is late to hear of a new network does not take it for one that is gone" {
+    local i name
+    for i in 1 2 3; do
+        name=late$i
+        add_container a "$name"
+        signal_daemon a weftd STOP
+        cni a ADD "$name" eth0 "$(net "$name" "602$i" "10.8$i.0.0/24")"
+        cni a DEL "$name" eth0 "$(net "$name" "602$i" "10.8$i.0.0/24")"
+        signal_daemon a weftd CONT
+        sleep 0.2
+        in_host a test -e "/run/weft/networks/$name/segment.json"
+        in_host a ip link show "wb602$i"
+    done
+}
+
 @test "an ADD while the network is being removed gives a container that is connected, or fails" {
     local conf i
     conf=$(net race 6005 10.65.0.0/24)
