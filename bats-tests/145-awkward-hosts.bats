@@ -163,3 +163,18 @@ TOML
     in_host a ip route replace default via "$via"
     in_host a ip link delete eth1
 }
+
+@test "a process that holds the local store's file for ever holds up nobody else for ever" {
+    local lock=/var/lib/weft/store/store.lock conf
+    conf=$(jq '.name = "late" | .ipam.subnet = "10.3.0.0/24"' <<<"$RED")
+    add_container a waiter
+    start_daemon a holder flock --no-fork "$lock" sleep 60
+    eventually 5 in_host a sh -c "! flock --nonblock $lock true"
+    run cni a ADD waiter eth0 "$conf"
+    stop_daemon a holder
+    assert_json .code 11
+    [[ $(jq -r .msg <<<"$output") == *"lock $lock: another process has held it for over 10 s"* ]]
+    cni a ADD waiter eth0 "$conf"
+    cni a DEL waiter eth0 "$conf"
+    weftctl a network remove late
+}
