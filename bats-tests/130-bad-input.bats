@@ -247,7 +247,12 @@ refuses_conf() {
     refuses_conf 7 'exclude [9]' '.ipam.exclude = [9]'
     refuses_conf 7 'blockBits "4"' '.ipam.blockBits = "4"'
     refuses_conf 7 'routes "0.0.0.0/0"' '.ipam.routes = "0.0.0.0/0"'
-    refuses_conf 7 'routes [{}]' '.ipam.routes = [{}]'
+    refuses_conf 7 'routes {}' '.ipam.routes = [{}]'
+    refuses_conf 7 'routes [["0.0.0.0/0"]]' '.ipam.routes = [["0.0.0.0/0"]]'
+    refuses_conf 7 'runtimeConfig 7' '.runtimeConfig = 7'
+    refuses_conf 7 'runtimeConfig ["10.9.0.9"]' '.runtimeConfig = ["10.9.0.9"]'
+    refuses_conf 7 'args 7' '.args = 7'
+    refuses_conf 7 'args.cni []' '.args.cni = []'
     refuses_conf 7 'runtimeConfig.ips 7' '.runtimeConfig.ips = 7'
     refuses_conf 7 'args.cni.ips {}' '.args.cni.ips = {}'
     for key in 7 '[7]' '[{}]' '[{"containerID": 7}]'; do
@@ -257,6 +262,7 @@ refuses_conf() {
     PLUGINS=(weft)
     refuses_conf 7 'type 7' '.ipam.type = 7'
     refuses_conf 7 'dns "10.0.0.1"' '.dns = "10.0.0.1"'
+    refuses_conf 7 'dns [["10.0.0.1"]]' '.dns = [["10.0.0.1"]]'
     refuses_conf 7 'dns {"nameservers":7}' '.dns.nameservers = 7'
     refuses_conf 7 'runtimeConfig.mac 7' '.runtimeConfig.mac = 7'
 }

@@ -29,17 +29,22 @@ pub mod sweep;
 pub mod watch;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use log::info;
-use tokio::task::JoinHandle;
+use log::{error, info};
+use tokio::task::{self, JoinSet};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::underlay;
 use weft_host::Host;
 use weft_model::NetworkName;
 use weft_node::{Cluster, NodeConfig};
 use weft_store::keys;
+
+/// How long to wait before a task that panicked is started again.
+const AFTER_PANIC: Duration = Duration::from_secs(2);
 
 /// Runs the agent until it fails for good. Dropping the future stops it.
 pub async fn run(config: NodeConfig, cluster: Cluster) -> anyhow::Result<()> {
@@ -70,32 +75,41 @@ pub async fn run(config: NodeConfig, cluster: Cluster) -> anyhow::Result<()> {
 }
 
 /// Keeps one task running for each network that this host has.
+///
+/// A task ends by itself when its network is gone; it may be the one that is taking it away.
 async fn supervise(
     host: Arc<Host>,
     nodes: watch::Watched,
     networks: watch::Watched,
 ) -> anyhow::Result<()> {
     let mut local = local::Networks::watch(&host.config().data_dir)?;
-    let mut tasks: BTreeMap<NetworkName, JoinHandle<()>> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    let mut running: BTreeMap<NetworkName, task::Id> = BTreeMap::new();
+    tasks.spawn(segment::finish_removals(host.clone()));
     loop {
-        let here = local.list();
-        for name in &here {
-            let running = tasks.get(name).is_some_and(|task| !task.is_finished());
-            if !running {
+        for name in local.list() {
+            if let Entry::Vacant(vacant) = running.entry(name) {
+                let name = vacant.key().clone();
                 info!("network {name}: looking after it");
-                let watches = segment::Watches::of(&host, name, nodes.clone(), networks.clone());
-                let task = segment::look_after(host.clone(), name.clone(), watches);
-                tasks.insert(name.clone(), tokio::spawn(task));
+                let watches = segment::Watches::of(&host, &name, nodes.clone(), networks.clone());
+                let task = tasks.spawn(segment::look_after(host.clone(), name, watches));
+                vacant.insert(task.id());
             }
         }
-        tasks.retain(|name, task| {
-            let keep = here.contains(name);
-            if !keep {
+        let ended = tokio::select! {
+            () = local.changed() => continue,
+            Some(ended) = tasks.join_next_with_id() => ended,
+        };
+        let id = ended.as_ref().map_or_else(task::JoinError::id, |(id, ())| *id);
+        running.retain(|name, task| {
+            if *task == id {
                 info!("network {name}: gone from this host");
-                task.abort();
             }
-            keep
+            *task != id
         });
-        local.changed().await;
+        if let Err(error) = ended {
+            error!("a task of the agent's failed: {error}");
+            tokio::time::sleep(AFTER_PANIC).await;
+        }
     }
 }

@@ -11,7 +11,7 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask, Watches};
 use log::warn;
-use weft_blocks::layout::networks_dir;
+use weft_blocks::layout::{NetworkDir, networks_dir};
 use weft_host::SegmentState;
 use weft_model::NetworkName;
 use weft_node::networks::create_private_dir;
@@ -34,7 +34,7 @@ impl Networks {
         let inotify = Inotify::init().context("ask the kernel for file notifications")?;
         let mut watches = inotify.watches();
         watches
-            .add(&dir, WatchMask::CREATE | WatchMask::DELETE)
+            .add(&dir, WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVED_FROM)
             .with_context(|| format!("watch {}", dir.display()))?;
         let news = inotify.into_event_stream(vec![0; 4096])?;
         Ok(Self { data_dir: data_dir.to_owned(), watches, news })
@@ -42,26 +42,13 @@ impl Networks {
 
     /// The networks that are here now.
     pub fn list(&mut self) -> BTreeSet<NetworkName> {
-        let dir = networks_dir(&self.data_dir);
-        let mut here = BTreeSet::new();
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(error) => {
-                warn!("read {}: {error}", dir.display());
-                return here;
-            }
-        };
-        for entry in entries.flatten() {
-            let Some(name) = entry.file_name().to_str().and_then(|n| NetworkName::new(n).ok())
-            else {
-                continue;
-            };
+        let mut here = directories(&self.data_dir);
+        for name in &here {
+            let dir = NetworkDir::new(&self.data_dir, name);
             // Watching a directory twice is the same watch; one that is gone is no loss.
-            let _ = self.watches.add(entry.path(), WatchMask::MOVED_TO | WatchMask::DELETE);
-            if SegmentState::read(&self.data_dir, &name).is_some() {
-                here.insert(name);
-            }
+            let _ = self.watches.add(dir.root(), WatchMask::MOVED_TO | WatchMask::DELETE);
         }
+        here.retain(|name| SegmentState::read(&self.data_dir, name).is_some());
         here
     }
 
@@ -79,4 +66,26 @@ impl Networks {
             () = tokio::time::sleep(SLOW) => {}
         }
     }
+}
+
+/// The networks that have a directory, but of which nothing is noted: those that a plugin is just
+/// making, and those whose removal was cut short.
+pub fn without_note(data_dir: &Path) -> Vec<NetworkName> {
+    let mut names: Vec<NetworkName> = directories(data_dir).into_iter().collect();
+    names.retain(|name| SegmentState::read(data_dir, name).is_none());
+    names
+}
+
+/// The networks that have a directory.
+fn directories(data_dir: &Path) -> BTreeSet<NetworkName> {
+    let dir = networks_dir(data_dir);
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) => {
+            warn!("read {}: {error}", dir.display());
+            return BTreeSet::new();
+        }
+    };
+    let name = |entry: std::fs::DirEntry| NetworkName::new(entry.file_name().to_str()?).ok();
+    entries.flatten().filter_map(name).collect()
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use weft_datapath::events::Events;
 use weft_host::peers::Roster;
-use weft_host::{Host, HostError, SegmentState};
+use weft_host::{Host, HostError, SegmentState, removal};
 use weft_model::block::BlockRecord;
 use weft_model::{Endpoint, Network, NetworkName, NodeName, device};
 use weft_node::cluster::KnownNode;
-use weft_node::networks;
+use weft_node::{NodeError, networks};
 use weft_store::{Entry, keys, typed};
 
+use crate::local;
 use crate::watch::{self, Watched};
 
 /// How often to compare everything without a reason.
@@ -44,10 +45,10 @@ impl Watches {
 
     async fn changed(&mut self) {
         tokio::select! {
-            _ = self.nodes.changed() => {}
-            _ = self.networks.changed() => {}
-            _ = self.blocks.changed() => {}
-            _ = self.endpoints.changed() => {}
+            () = watch::changed(&mut self.nodes) => {}
+            () = watch::changed(&mut self.networks) => {}
+            () = watch::changed(&mut self.blocks) => {}
+            () = watch::changed(&mut self.endpoints) => {}
         }
     }
 
@@ -75,7 +76,8 @@ impl Watches {
         })
     }
 
-    /// The network's definition, as far as the store has said anything about it.
+    /// The network's definition, as far as the store has said anything about it. What it said may
+    /// be older than what a plugin has just learned and made.
     fn definition(&mut self, name: &NetworkName) -> Definition {
         let Some(entries) = self.networks.borrow_and_update().clone() else {
             return Definition::Unknown;
@@ -95,6 +97,7 @@ impl Watches {
 }
 
 /// What the store says of a network.
+#[derive(Debug)]
 enum Definition {
     /// Nothing yet, or nothing that can be read.
     Unknown,
@@ -102,6 +105,20 @@ enum Definition {
     Removed,
     /// This.
     Is(Network),
+}
+
+/// What the store says now of the network called `name`.
+async fn ask(host: &Host, name: &NetworkName) -> Result<Definition, HostError> {
+    let cluster = host.cluster();
+    if let Some((network, _)) = cluster.network(name).await? {
+        return Ok(Definition::Is(network));
+    }
+    // Consul shows nothing to a token that may not read. Whoever sees this node's record can read.
+    let own = keys::node(cluster.node());
+    match cluster.store().get(&own).await.map_err(NodeError::from)? {
+        Some(_) => Ok(Definition::Removed),
+        None => Ok(Definition::Unknown),
+    }
 }
 
 /// Decodes entries by key. One that cannot be read is reported and left out.
@@ -122,16 +139,13 @@ fn read<K: Ord, R: serde::de::DeserializeOwned, V>(
 
 /// Looks after network `name` until it is gone from this host.
 pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches) {
-    let mut events = match Events::subscribe(device_names(&host, &name)) {
-        Ok(events) => Some(events),
-        Err(error) => {
-            warn!("network {name}: no news of links from the kernel ({error})");
-            None
-        }
-    };
+    let mut news = News::default();
     let mut devices_in_doubt = true;
     loop {
-        let pause = match round(&host, &name, &mut watches, devices_in_doubt).await {
+        // Before looking, so that nothing happens unseen in between.
+        news.follow(device_names(&host, &name), &name);
+        let outcome = round(&host, &name, &mut watches, devices_in_doubt).await;
+        let pause = match &outcome {
             Ok(Round::Done) => SLOW,
             Ok(Round::Removed) => return,
             Err(error) => {
@@ -139,17 +153,43 @@ pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches
                 RETRY
             }
         };
-        let links_changed = async {
-            match &mut events {
-                Some(events) => events.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        devices_in_doubt = tokio::select! {
+        let look = tokio::select! {
             () = watches.changed() => false,
-            () = links_changed => true,
+            () = news.changed() => true,
             () = tokio::time::sleep(pause) => true,
         };
+        // What was in doubt stays so until a round has gone well.
+        devices_in_doubt = look || (devices_in_doubt && outcome.is_err());
+    }
+}
+
+/// News from the kernel of the network's devices.
+#[derive(Default)]
+struct News {
+    names: Vec<String>,
+    events: Option<Events>,
+}
+
+impl News {
+    /// Makes sure that it is these devices that there is news of. A network that was made anew may
+    /// have others.
+    fn follow(&mut self, names: Vec<String>, network: &NetworkName) {
+        if self.names == names {
+            return;
+        }
+        self.events = Events::subscribe(names.clone())
+            .inspect_err(|error| {
+                warn!("network {network}: no news of links from the kernel ({error})");
+            })
+            .ok();
+        self.names = names;
+    }
+
+    async fn changed(&mut self) {
+        match &mut self.events {
+            Some(events) => events.changed().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -175,13 +215,35 @@ async fn round(
 ) -> Result<Round, HostError> {
     let data_dir = &host.config().data_dir;
     let Some(mut state) = SegmentState::read(data_dir, name) else { return Ok(Round::Removed) };
-    match watches.definition(name) {
+    let mut definition = watches.definition(name);
+    let differs = match &definition {
+        Definition::Unknown => false,
+        Definition::Removed => true,
+        Definition::Is(network) => network != &state.network,
+    };
+    if differs {
+        // The watch may be behind, so the store is asked before anything is made or removed.
+        definition = ask(host, name).await?;
+        let Some(noted) = SegmentState::read(data_dir, name) else { return Ok(Round::Removed) };
+        state = noted;
+    }
+    match definition {
         Definition::Removed => {
             if host.remove_if_unused(&state.network).await? {
-                info!("network {name}: removed from the store, and now from this host");
                 return Ok(Round::Removed);
             }
             warn!("network {name}: removed from the store, but this host has containers in it");
+            return Ok(Round::Done);
+        }
+        Definition::Is(network) if network.vni() != state.network.vni() => {
+            if host.remove_if_unused(&state.network).await? {
+                return Ok(Round::Removed);
+            }
+            let (old, new) = (state.network.vni(), network.vni());
+            warn!(
+                "network {name}: removed from the store and made anew with vni {new}, but this \
+                 host has containers in the old one, of vni {old}"
+            );
             return Ok(Round::Done);
         }
         Definition::Is(network) if network != state.network => {
@@ -190,7 +252,7 @@ async fn round(
             state = host.ensure(&network, state.own_address()).await?;
         }
         _ if devices_in_doubt => {
-            let repaired = host.repair(&state).await?;
+            let Some(repaired) = host.repair(&state).await? else { return Ok(Round::Removed) };
             if repaired != state {
                 info!("network {name}: its devices were made anew");
                 state = repaired;
@@ -207,4 +269,49 @@ async fn round(
         info!("network {name}: {report}");
     }
     Ok(Round::Done)
+}
+
+/// Finishes removals that were cut short: those that had begun by renaming the network's directory,
+/// and, once, those of networks that have a directory and no note. Never ends.
+pub async fn finish_removals(host: Arc<Host>) {
+    let data_dir = &host.config().data_dir;
+    let mut in_doubt = local::without_note(data_dir);
+    loop {
+        for name in removal::unfinished(data_dir) {
+            if let Err(error) = host.finish_removal(&name).await {
+                warn!("network {name}: {error}");
+            }
+        }
+        let mut still = vec![];
+        for name in in_doubt {
+            match remove_unknown(&host, &name).await {
+                Ok(true) => {}
+                Ok(false) => still.push(name),
+                Err(error) => {
+                    debug!("network {name}: {error}");
+                    still.push(name);
+                }
+            }
+        }
+        in_doubt = still;
+        tokio::time::sleep(if in_doubt.is_empty() { SLOW } else { RETRY }).await;
+    }
+}
+
+/// Removes what is left of a network that has no note and that the store does not know. Says whether
+/// the matter is settled.
+async fn remove_unknown(host: &Host, name: &NetworkName) -> Result<bool, HostError> {
+    let data_dir = &host.config().data_dir;
+    match ask(host, name).await? {
+        Definition::Unknown => Ok(false),
+        Definition::Is(_) => Ok(true),
+        Definition::Removed => {
+            // Without its definition nobody knows which devices were the network's.
+            let Some(network) = networks::cached(data_dir, name)? else { return Ok(true) };
+            if !host.remove_if_unused(&network).await? {
+                warn!("network {name}: removed from the store, but this host has containers in it");
+            }
+            Ok(true)
+        }
+    }
 }

@@ -9,14 +9,26 @@ use std::time::Duration;
 
 use log::{info, warn};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weft_store::{Backoff, Entry, Store, StoreError};
 
 /// How long one question to the store may stay open.
 const WAIT: Duration = Duration::from_secs(60);
 
+/// The least time between two answers. A store in which much changes would otherwise have the agent
+/// do nothing but read, and so would one that does not wait before it answers.
+const PACE: Duration = Duration::from_millis(50);
+
 /// What the store held under a prefix when it was last asked; `None` until it answered for the
 /// first time.
 pub type Watched = watch::Receiver<Option<Arc<Vec<Entry>>>>;
+
+/// Waits until a watch shows something else than it last did. One that has ended never does.
+pub async fn changed(watched: &mut Watched) {
+    if watched.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
 
 /// Starts to watch `prefix`. The watch ends when the last receiver is dropped.
 pub fn prefix(store: Arc<dyn Store>, prefix: String) -> Watched {
@@ -52,6 +64,7 @@ async fn follow(
         Err(error) => return error,
     };
     loop {
+        let answered = Instant::now();
         backoff.reset();
         if std::mem::take(failing) {
             info!("watching {prefix}: the {} answers again", store.describe());
@@ -62,6 +75,7 @@ async fn follow(
             *last = Some(entries);
             changed
         });
+        tokio::time::sleep_until(answered + PACE).await;
         listing = match store.watch(prefix, &listing.cursor, WAIT).await {
             Ok(listing) => listing,
             Err(error) => return error,

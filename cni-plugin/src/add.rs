@@ -129,8 +129,13 @@ async fn connect<'a>(
     let ips: Vec<IpNetwork> = assigned.ips.iter().map(|ip| ip.address).collect();
     let mac = wishes.mac.unwrap_or_else(|| mac_for(&network, &ips, call));
     let routes = routes(&assigned);
-    let interface =
-        InterfaceSpec { ifname: request.ifname(), mac, addresses: &ips, routes: &routes };
+    let interface = InterfaceSpec {
+        ifname: request.ifname(),
+        netns: &sandbox.netns,
+        mac,
+        addresses: &ips,
+        routes: &routes,
+    };
     attach::configure_interface(&sandbox.inside, &interface)
         .await
         .map_err(|error| call.error("configure the interface", error))?;

@@ -2,13 +2,13 @@
 
 use weft_cni::{CniError, Request, code};
 use weft_datapath::netlink::Netlink;
-use weft_host::Host;
 use weft_host::setup::OwnAddress;
+use weft_host::{Host, HostError};
 use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName, device};
 use weft_netconf::NetConf;
-use weft_node::{Cluster, NodeConfig};
+use weft_node::{Cluster, NodeConfig, NodeError};
 
-use crate::error::cni_error;
+use crate::error::{cni_error, kernel_error};
 
 /// What every verb on an attachment needs.
 pub(crate) struct Call {
@@ -27,14 +27,7 @@ pub(crate) struct Call {
 impl Call {
     /// Checks a call about an attachment.
     pub(crate) fn of(request: &Request) -> Result<Self, CniError> {
-        let invalid = |error: weft_model::ModelError| {
-            CniError::new(code::INVALID_ENVIRONMENT, error.to_string())
-        };
-        let attachment = Attachment {
-            network: network_name(request)?,
-            container_id: ContainerId::new(request.container_id()).map_err(invalid)?,
-            ifname: IfName::new(request.ifname()).map_err(invalid)?,
-        };
+        let attachment = attachment(request)?;
         let host_end = device::host_end(&attachment);
         let ipam = request.ipam_type()?;
         Ok(Self { conf: conf(request)?, host: host()?, attachment, host_end, ipam })
@@ -54,7 +47,7 @@ impl Call {
     }
 
     /// The CNI error for `error`, with what was tried, the attachment and the node.
-    pub(crate) fn error(&self, what: &str, error: impl Into<weft_host::HostError>) -> CniError {
+    pub(crate) fn error(&self, what: &str, error: impl Into<HostError>) -> CniError {
         let node = &self.host.config().node;
         cni_error(&format!("{what} ({}, node {node})", self.attachment), &error.into())
     }
@@ -73,6 +66,17 @@ pub(crate) fn requested_mac(request: &Request) -> Result<Option<MacAddr>, CniErr
     Ok(Some(mac))
 }
 
+/// The attachment that the call is about.
+pub(crate) fn attachment(request: &Request) -> Result<Attachment, CniError> {
+    let invalid =
+        |error: weft_model::ModelError| CniError::new(code::INVALID_ENVIRONMENT, error.to_string());
+    Ok(Attachment {
+        network: network_name(request)?,
+        container_id: ContainerId::new(request.container_id()).map_err(invalid)?,
+        ifname: IfName::new(request.ifname()).map_err(invalid)?,
+    })
+}
+
 /// The network that the call is about.
 pub(crate) fn network_name(request: &Request) -> Result<NetworkName, CniError> {
     NetworkName::new(request.network_name())
@@ -87,12 +91,25 @@ pub(crate) fn conf(request: &Request) -> Result<NetConf, CniError> {
 
 /// This host.
 pub(crate) fn host() -> Result<Host, CniError> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let failed =
-        |error| cni_error("read the node's configuration", &weft_host::HostError::Node(error));
-    let config = NodeConfig::load(None, variable).map_err(failed)?;
-    let cluster = Cluster::connect(&config, variable).map_err(failed)?;
-    let netlink =
-        Netlink::open().map_err(|error| crate::error::kernel_error("open netlink", error))?;
-    Ok(Host::new(config, cluster, netlink))
+    let config = node_config()?;
+    let cluster = Cluster::connect(&config, variable).map_err(unreadable)?;
+    Ok(Host::new(config, cluster, netlink()?))
+}
+
+/// The node's configuration.
+pub(crate) fn node_config() -> Result<NodeConfig, CniError> {
+    NodeConfig::load(None, variable).map_err(unreadable)
+}
+
+/// A connection to the kernel.
+pub(crate) fn netlink() -> Result<Netlink, CniError> {
+    Netlink::open().map_err(|error| kernel_error("open netlink", error))
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn unreadable(error: NodeError) -> CniError {
+    cni_error("read the node's configuration", &HostError::Node(error))
 }

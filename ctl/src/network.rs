@@ -181,21 +181,23 @@ enum Removal {
 
 async fn remove(session: &Session, name: &NetworkName, how: Removal) -> anyhow::Result<String> {
     let network = find(session, name).await?;
-    if how == Removal::IfUnused {
-        check_unused(session, &network).await?;
-    }
-    session.cluster.remove_network(&network).await?;
     let netlink = Netlink::open().context("open a netlink socket")?;
     let host = Host::new(session.config.clone(), session.cluster.clone(), netlink);
+    if how == Removal::IfUnused {
+        check_unused(session, &host, &network).await?;
+    }
+    session.cluster.remove_network(&network).await?;
     host.remove_if_unused(&network).await?;
     Ok(format!("network {name} is removed\n"))
 }
 
 /// Refuses while somebody may have a container in the network. Who holds what on another node only
 /// that node knows, so a block of another node's is reason enough.
-async fn check_unused(session: &Session, network: &Network) -> anyhow::Result<()> {
+async fn check_unused(session: &Session, host: &Host, network: &Network) -> anyhow::Result<()> {
     let held = reservations(session, network)?;
-    let here = held.iter().filter(|r| r.holder != Holder::Node).count();
+    let held = held.iter().filter(|r| r.holder != Holder::Node).count();
+    // Those whose addresses another IPAM plugin gave have no reservation.
+    let here = held.max(host.ports(network).await?.len());
     let mut users = vec![];
     if here > 0 {
         users.push(format!("{here} containers on this node"));

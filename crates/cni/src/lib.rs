@@ -18,6 +18,7 @@ pub mod delegate;
 pub mod dispatch;
 pub mod env;
 pub mod error;
+mod object;
 pub mod request;
 pub mod result;
 pub mod version;

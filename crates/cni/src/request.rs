@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::env::{Environment, Verb};
 use crate::error::{CniError, code};
+use crate::object::Object;
 use crate::result::{CniResult, Dns};
 use crate::version::Version;
 
@@ -121,21 +122,22 @@ impl Request {
 
     /// `dns` of the configuration.
     pub fn dns(&self) -> Result<Dns, CniError> {
-        Ok(typed(&self.config, "dns", "an object with nameservers, domain, search, options")?
-            .unwrap_or_default())
+        let expected = "an object with nameservers, domain, search, options";
+        Ok(typed::<Object<Dns>>(&self.config, "dns", expected)?.unwrap_or_default().0)
     }
 
     /// A key of `runtimeConfig`, which Go programs may write in another case.
-    pub fn runtime_config(&self, key: &str) -> Option<&Value> {
-        get(get(&self.config, "runtimeConfig")?.as_object()?, key)
+    pub fn runtime_config(&self, key: &str) -> Result<Option<&Value>, CniError> {
+        let section = section(&self.config, "runtimeConfig", "runtimeConfig")?;
+        Ok(section.and_then(|section| get(section, key)))
     }
 
     /// The addresses that the caller asks for, each as `address` or `address/prefix`: those of
     /// `runtimeConfig.ips`, else those of `args.cni.ips`, else those of `IP` in `CNI_ARGS`.
     pub fn requested_ips(&self) -> Result<Vec<String>, CniError> {
-        let by_args = self.args_cni("ips");
+        let by_args = self.args_cni("ips")?;
         for (key, value) in
-            [("runtimeConfig.ips", self.runtime_config("ips")), ("args.cni.ips", by_args)]
+            [("runtimeConfig.ips", self.runtime_config("ips")?), ("args.cni.ips", by_args)]
         {
             let Some(value) = value else { continue };
             let list: Vec<String> = serde_json::from_value(value.clone())
@@ -156,9 +158,9 @@ impl Request {
     /// The MAC that the caller asks for: that of `runtimeConfig.mac`, else that of `args.cni.mac`, else
     /// that of `MAC` in `CNI_ARGS`.
     pub fn requested_mac(&self) -> Result<Option<String>, CniError> {
-        let by_args = self.args_cni("mac");
+        let by_args = self.args_cni("mac")?;
         for (key, value) in
-            [("runtimeConfig.mac", self.runtime_config("mac")), ("args.cni.mac", by_args)]
+            [("runtimeConfig.mac", self.runtime_config("mac")?), ("args.cni.mac", by_args)]
         {
             match value {
                 None => {}
@@ -198,8 +200,9 @@ impl Request {
         Ok(ValidAttachments::Listed(valid))
     }
 
-    fn args_cni(&self, key: &str) -> Option<&Value> {
-        get(get(get(&self.config, "args")?.as_object()?, "cni")?.as_object()?, key)
+    fn args_cni(&self, key: &str) -> Result<Option<&Value>, CniError> {
+        let Some(args) = section(&self.config, "args", "args")? else { return Ok(None) };
+        Ok(section(args, "cni", "args.cni")?.and_then(|section| get(section, key)))
     }
 }
 
@@ -248,6 +251,19 @@ fn get<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     value.filter(|value| !value.is_null())
 }
 
+/// The object under `key`, whose full name is for people.
+fn section<'a>(
+    object: &'a Map<String, Value>,
+    key: &str,
+    name: &str,
+) -> Result<Option<&'a Map<String, Value>>, CniError> {
+    match get(object, key) {
+        None => Ok(None),
+        Some(Value::Object(section)) => Ok(Some(section)),
+        Some(other) => Err(wrong(name, other, "an object")),
+    }
+}
+
 fn typed<T: DeserializeOwned>(
     object: &Map<String, Value>,
     key: &str,
@@ -260,3 +276,6 @@ fn typed<T: DeserializeOwned>(
 fn wrong(key: &str, value: &Value, expected: &str) -> CniError {
     CniError::new(code::INVALID_CONFIG, format!("{key} {value}: expected {expected}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,7 @@ pub struct Ip {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The destination.
+    #[serde(deserialize_with = "parse::network")]
     pub dst: IpNetwork,
     /// The next hop.
     #[serde(

@@ -14,12 +14,12 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use weft_model::MacAddr;
 
-use crate::DatapathError;
 pub use crate::address::Route;
 use crate::address::{Existing, PrefixRoute};
 use crate::link::{LinkRequest, PortFlags};
 use crate::netlink::Netlink;
 use crate::netns::Netns;
+use crate::{DatapathError, sysctl};
 
 /// A veth pair to make.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub enum Hairpin {
 pub struct InterfaceSpec<'a> {
     /// Its name.
     pub ifname: &'a str,
+    /// Where it is.
+    pub netns: &'a Netns,
     /// Its MAC.
     pub mac: MacAddr,
     /// Its addresses.
@@ -136,7 +138,16 @@ pub async fn configure_interface(
     let request = LinkRequest::indexed(link.index).mac(spec.mac).up();
     netlink.change_link(request, || format!("set up {name} in the container")).await?;
     for address in spec.addresses {
-        netlink.set_address(link.index, *address, PrefixRoute::Automatic).await?;
+        let set = || netlink.set_address(link.index, *address, PrefixRoute::Automatic);
+        match set().await {
+            // Runtimes may make containers without IPv6; an IPv6 address says that this one is to
+            // have it. Most have it anyway, so the namespace is entered for the others only.
+            Err(error) if address.is_ipv6() && error.errno() == Some(libc::EACCES) => {
+                spec.netns.run(|| sysctl::allow_ipv6(name))??;
+                set().await?;
+            }
+            other => other?,
+        }
     }
     for route in spec.routes {
         netlink.set_route(link.index, route, Existing::Keep).await?;

@@ -276,6 +276,10 @@ async fn ensure_addresses(
             netlink.remove_address(bridge, address).await?;
         }
     }
+    let all = spec.node_addresses.iter().chain(&gateways);
+    if all.into_iter().any(IpNetwork::is_ipv6) {
+        sysctl::allow_ipv6(&device::bridge(spec.vni))?;
+    }
     // The node address comes first: the kernel prefers the first address as a source.
     for address in &spec.node_addresses {
         netlink.set_address(bridge, *address, PrefixRoute::None).await?;

@@ -1,7 +1,7 @@
 //! What can go wrong between the cluster and the kernel.
 
 use weft_datapath::DatapathError;
-use weft_model::{NetworkName, mtu};
+use weft_model::{NetworkName, Vni, mtu};
 use weft_node::NodeError;
 
 /// What can go wrong when a network is made on this host.
@@ -27,6 +27,19 @@ pub enum HostError {
         underlay: String,
         /// The largest MTU that fits.
         possible: u32,
+    },
+    /// The network is another one than the one that this host has by that name.
+    #[error(
+        "network {network} was removed and made anew with vni {new}, and this host still has \
+         containers in the old one (vni {old}); stop those first"
+    )]
+    MadeAnew {
+        /// The network.
+        network: NetworkName,
+        /// The VNI that this host has it with.
+        old: Vni,
+        /// The VNI that it has now.
+        new: Vni,
     },
     /// The underlay's own packets are too small for any overlay.
     #[error(

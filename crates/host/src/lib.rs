@@ -4,7 +4,8 @@
 //! Plugin, agent and command line all come here, so that a bridge that the plugin made and one that
 //! the agent repaired are the same bridge.
 //!
-//! - [`setup`]: makes, adopts and removes the network's devices and firewall rules.
+//! - [`setup`]: makes, adopts and repairs the network's devices and firewall rules.
+//! - [`removal`]: takes them away again.
 //! - [`state`]: what was made, noted for the plugin's hot path.
 //! - [`inspect`]: in what store, files and kernel differ, and which containers are alive.
 //! - [`peers`]: which remote addresses the kernel must know.
@@ -13,6 +14,7 @@ mod error;
 pub mod inspect;
 mod node;
 pub mod peers;
+pub mod removal;
 pub mod setup;
 pub mod state;
 

@@ -4,10 +4,14 @@
 //! the MAC that follows from it. Endpoints, the exceptions, are laid over the blocks. Nothing here
 //! depends on which containers run, so starting one changes nothing on any other node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 
+use weft_blocks::layout::NetworkDir;
+use weft_blocks::{Holder, Ledger};
 use weft_model::{Block, Endpoint, MacAddr, Network, NodeName};
+use weft_node::NodeError;
 use weft_node::cluster::KnownNode;
 
 /// What the cluster store says about one network.
@@ -32,23 +36,71 @@ pub struct Remote {
     pub vtep: IpAddr,
 }
 
+/// What lives on this host by the node's own files. They are right about that whatever the cluster
+/// store says: who sends these addresses elsewhere cuts off containers that run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Here {
+    /// The node's blocks.
+    pub blocks: BTreeSet<Block>,
+    /// The addresses that the node and its containers hold, in these blocks and others.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Here {
+    /// What the files under `data_dir` say of `network`.
+    pub fn of(data_dir: &Path, network: &Network) -> Result<Self, NodeError> {
+        if !NetworkDir::new(data_dir, network.name()).root().exists() {
+            return Ok(Self::default());
+        }
+        let ledger = Ledger::open(data_dir, network.clone())?;
+        let mut held = ledger.reservations()?;
+        held.retain(|r| matches!(r.holder, Holder::Node | Holder::Attachment { .. }));
+        Ok(Self {
+            blocks: ledger.blocks()?.into_iter().collect(),
+            addresses: held.into_iter().flat_map(|reservation| reservation.addresses).collect(),
+        })
+    }
+}
+
+/// What the cluster store says lives on another node, and the node's own files say lives here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Contested {
+    /// A block or an address.
+    pub what: String,
+    /// The other node.
+    pub node: NodeName,
+}
+
 impl Roster {
     /// The addresses of `network` that live on other nodes than `own`, as far as those have a VTEP
-    /// of the family of `local`, this node's own.
-    pub fn remotes(&self, network: &Network, own: &NodeName, local: IpAddr) -> Vec<Remote> {
+    /// of the family of `local`, this node's own; and what the roster gives to other nodes though it
+    /// is `here`.
+    pub fn remotes(
+        &self,
+        network: &Network,
+        own: &NodeName,
+        local: IpAddr,
+        here: &Here,
+    ) -> (Vec<Remote>, BTreeSet<Contested>) {
         let vteps: BTreeMap<&NodeName, IpAddr> = self
             .nodes
             .iter()
             .filter(|(name, _)| *name != own)
             .filter_map(|(name, node)| Some((name, node.record.vtep_for(local)?)))
             .collect();
-        let mut remotes: BTreeMap<IpAddr, Remote> = BTreeMap::new();
+        let mut remotes: BTreeMap<IpAddr, (Remote, &NodeName)> = BTreeMap::new();
+        let mut contested = BTreeSet::new();
         for (block, owner) in &self.blocks {
+            if owner != own && here.blocks.contains(block) {
+                let what = format!("block {block}");
+                contested.insert(Contested { what, node: owner.clone() });
+                continue;
+            }
             let Some(vtep) = vteps.get(owner) else { continue };
             for addresses in network.addresses_of(*block) {
                 for address in addresses.iter() {
                     let remote = Remote { address, mac: addresses.mac, vtep: *vtep };
-                    remotes.insert(address, remote);
+                    remotes.insert(address, (remote, owner));
                 }
             }
         }
@@ -56,7 +108,7 @@ impl Roster {
             match vteps.get(&endpoint.node) {
                 Some(vtep) => {
                     let remote = Remote { address: *address, mac: endpoint.mac, vtep: *vtep };
-                    remotes.insert(*address, remote);
+                    remotes.insert(*address, (remote, &endpoint.node));
                 }
                 // It lives here, or nowhere that could be reached: not where its block is.
                 None => {
@@ -64,7 +116,13 @@ impl Roster {
                 }
             }
         }
-        remotes.into_values().collect()
+        for address in &here.addresses {
+            if let Some((_, node)) = remotes.remove(address) {
+                let what = format!("address {address}");
+                contested.insert(Contested { what, node: node.clone() });
+            }
+        }
+        (remotes.into_values().map(|(remote, _)| remote).collect(), contested)
     }
 }
 
@@ -121,12 +179,16 @@ mod tests {
         }
     }
 
+    fn divide(roster: &Roster, here: &Here) -> (Vec<String>, Vec<String>) {
+        let local = "198.18.0.1".parse().unwrap();
+        let (remotes, contested) = roster.remotes(&network(), &name("own"), local, here);
+        let shown = |remote: &Remote| format!("{} {} {}", remote.address, remote.mac, remote.vtep);
+        let contested = contested.iter().map(|c| format!("{} {}", c.what, c.node)).collect();
+        (remotes.iter().map(shown).collect(), contested)
+    }
+
     fn remotes(roster: &Roster) -> Vec<String> {
-        roster
-            .remotes(&network(), &name("own"), "198.18.0.1".parse().unwrap())
-            .iter()
-            .map(|remote| format!("{} {} {}", remote.address, remote.mac, remote.vtep))
-            .collect()
+        divide(roster, &Here::default()).0
     }
 
     #[test]
@@ -153,5 +215,36 @@ mod tests {
         assert!(all.contains(&"10.9.0.2 02:00:00:00:00:01 198.18.0.2".to_owned()), "from my block");
         assert!(!all.iter().any(|remote| remote.starts_with("10.9.0.5 ")), "lent to this node");
         assert!(all.contains(&"10.9.0.6 02:00:00:00:00:01 198.18.0.2".to_owned()), "its own MAC");
+    }
+    #[test]
+    fn what_lives_here_is_never_looked_for_elsewhere() {
+        let mut roster = roster();
+        let here = Here {
+            blocks: BTreeSet::from(["0-0-2".parse().unwrap()]),
+            addresses: BTreeSet::from([
+                "10.9.0.2".parse().unwrap(),
+                "10.9.0.5".parse().unwrap(),
+                "fd00:9::5".parse().unwrap(),
+            ]),
+        };
+        let (all, contested) = divide(&roster, &here);
+        assert_eq!(all.len(), 6, "all of the peer's but the two that a container here holds");
+        assert_eq!(contested, ["address 10.9.0.5 peer", "address fd00:9::5 peer"]);
+        roster.blocks.insert("0-0-2".parse().unwrap(), name("peer"));
+        let (all, contested) = divide(&roster, &here);
+        assert_eq!(all.len(), 6);
+        assert!(contested.contains(&"block 0-0-2 peer".to_owned()));
+    }
+
+    #[test]
+    fn an_address_of_an_own_block_that_was_lent_is_looked_for_where_it_lives() {
+        let mut roster = roster();
+        let mac = "02:42:0a:09:00:02".parse().unwrap();
+        let endpoint = Endpoint { node: name("peer"), mac, lender: Some(name("own")) };
+        roster.endpoints.insert("10.9.0.2".parse().unwrap(), endpoint);
+        let blocks = BTreeSet::from(["0-0-2".parse().unwrap()]);
+        let (all, contested) = divide(&roster, &Here { blocks, ..Here::default() });
+        assert!(all.contains(&"10.9.0.2 02:42:0a:09:00:02 198.18.0.2".to_owned()));
+        assert!(contested.is_empty());
     }
 }

@@ -1,27 +1,32 @@
-//! Makes, adopts and removes a network on this host.
+//! Makes, adopts and repairs a network on this host.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use log::{debug, info};
+use log::{debug, error, info, warn};
 use weft_blocks::layout::NetworkDir;
 use weft_blocks::ledger::Want;
 use weft_blocks::{Holder, Ledger};
-use weft_datapath::firewall;
 use weft_datapath::netlink::Netlink;
 use weft_datapath::peers::{self, Report, Tables};
 use weft_datapath::segment::{self, Segment, SegmentSpec, Tunnel};
 use weft_datapath::underlay::{self, Selector, Underlay};
+use weft_datapath::{firewall, ports};
 use weft_model::network::Mode;
 use weft_model::{MacAddr, Network, NetworkName, mtu};
 use weft_node::config::Underlay as UnderlayConfig;
 use weft_node::networks::create_private_dir;
-use weft_node::{Cluster, NodeConfig, NodeError, addresses, lock};
+use weft_node::{Cluster, NodeConfig, NodeError, addresses, lock, networks};
 
 use crate::HostError;
-use crate::peers::Roster;
+use crate::peers::{Contested, Here, Roster};
+use crate::removal::is_host_end;
 use crate::state::{SegmentState, own_netns};
 
 /// The MTU of a network on a host without an underlay.
@@ -45,6 +50,8 @@ pub struct Host {
     config: NodeConfig,
     cluster: Cluster,
     netlink: Netlink,
+    /// What was reported as contested in each network when it was last looked at.
+    contested: Mutex<BTreeMap<NetworkName, BTreeSet<Contested>>>,
 }
 
 /// The underlay that the configuration names.
@@ -59,7 +66,7 @@ pub fn selector(config: &UnderlayConfig) -> Selector {
 impl Host {
     /// This host, as `config` describes it.
     pub fn new(config: NodeConfig, cluster: Cluster, netlink: Netlink) -> Self {
-        Self { config, cluster, netlink }
+        Self { config, cluster, netlink, contested: Mutex::default() }
     }
 
     /// The node's configuration.
@@ -86,7 +93,8 @@ impl Host {
         own: OwnAddress,
     ) -> Result<SegmentState, HostError> {
         let data_dir = &self.config.data_dir;
-        let _turn = self.take_turn(network).await?;
+        self.clear_the_way(network).await?;
+        let _turn = self.take_turn(network.name()).await?;
         let underlay = self.underlay().await?;
         let mtu = mtu_of(network.name(), network.record().mtu, underlay.as_ref())?;
         let node_addresses = self.node_addresses(network, underlay.as_ref(), own).await?;
@@ -103,6 +111,7 @@ impl Host {
             mtu,
             node_addresses: spec.node_addresses,
         };
+        self.join_ports(&state).await?;
         // Containers reach their peers at once, and without an agent too, as of now.
         if let Some(roster) = self.roster(network).await {
             self.program_peers(&state, &roster).await?;
@@ -112,16 +121,23 @@ impl Host {
         Ok(state)
     }
 
-    /// Makes the devices of a network that is on this host as they were noted, asking nobody but the
-    /// kernel. Where the underlay has changed, everything is made anew.
-    pub async fn repair(&self, state: &SegmentState) -> Result<SegmentState, HostError> {
+    /// Makes what there is of a network on this host as it was noted, asking nobody but the kernel.
+    /// Where the underlay has changed, everything is made anew. Nothing comes back if the network is
+    /// no longer on this host.
+    pub async fn repair(&self, state: &SegmentState) -> Result<Option<SegmentState>, HostError> {
         let underlay = self.underlay().await?;
         let network = &state.network;
         let mtu = mtu_of(network.name(), network.record().mtu, underlay.as_ref())?;
         if underlay.as_ref().map(|underlay| underlay.vtep) != state.vtep || mtu != state.mtu {
-            return self.ensure(network, state.own_address()).await;
+            return self.ensure(network, state.own_address()).await.map(Some);
         }
-        let _turn = self.take_turn(network).await?;
+        let _turn = self.take_turn(network.name()).await?;
+        let noted = SegmentState::read(&self.config.data_dir, network.name());
+        if noted.as_ref() != Some(state) {
+            // Somebody has made it anew or removed it while this one waited.
+            self.drop_empty_directory(network.name());
+            return Ok(noted);
+        }
         let spec = self.spec(network, underlay.as_ref(), mtu, state.node_addresses.clone());
         let segment = segment::ensure(&self.netlink, &spec).await?;
         let repaired =
@@ -129,7 +145,52 @@ impl Host {
         if &repaired != state {
             repaired.write(&self.config.data_dir)?;
         }
-        Ok(repaired)
+        self.join_ports(&repaired).await?;
+        if !firewall::is_present(network)? {
+            firewall::ensure(network)?;
+            info!("network {}: its firewall rules were missing and are set again", network.name());
+        }
+        Ok(Some(repaired))
+    }
+
+    /// Removes an earlier network of the same name that had another VNI.
+    async fn clear_the_way(&self, network: &Network) -> Result<(), HostError> {
+        let data_dir = &self.config.data_dir;
+        let Some(noted) = SegmentState::read(data_dir, network.name()) else { return Ok(()) };
+        if noted.network.vni() == network.vni() {
+            return Ok(());
+        }
+        if !self.remove_if_unused(&noted.network).await? {
+            return Err(HostError::MadeAnew {
+                network: network.name().clone(),
+                old: noted.network.vni(),
+                new: network.vni(),
+            });
+        }
+        Ok(networks::cache(data_dir, network)?)
+    }
+
+    /// Makes containers' host ends ports of the bridge again, where it was deleted or they were
+    /// taken from it.
+    async fn join_ports(&self, state: &SegmentState) -> Result<(), HostError> {
+        let name = state.network.name();
+        for port in self.netlink.links().await? {
+            if !is_host_end(&port, name) || ports::is_joined(&port, state.bridge) {
+                continue;
+            }
+            // One that cannot be helped is no reason not to help the others.
+            let joined = match ports::other_ends_mac(&self.netlink, &port.name).await {
+                Ok(Some(mac)) => ports::join(&self.netlink, &port, state.bridge, mac).await,
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            match joined {
+                Ok(()) => info!("network {name}: {} is a port of the bridge again", port.name),
+                Err(error) if error.is_missing() => {}
+                Err(error) => warn!("network {name}: {error}"),
+            }
+        }
+        Ok(())
     }
 
     /// How the network is to be on this host.
@@ -186,50 +247,59 @@ impl Host {
         let (Some(vxlan), Some(vtep)) = (state.vxlan, state.vtep) else {
             return Ok(Report::default());
         };
+        let network = &state.network;
+        let here = Here::of(&self.config.data_dir, network)?;
+        let (remotes, contested) = roster.remotes(network, &self.config.node, vtep, &here);
+        self.report_contested(network.name(), contested);
         let mut desired = Tables::default();
-        for remote in roster.remotes(&state.network, &self.config.node, vtep) {
+        for remote in remotes {
             desired.insert(remote.address, remote.mac, remote.vtep);
         }
         Ok(peers::reconcile(&self.netlink, state.bridge, vxlan, &desired).await?)
     }
 
-    /// Removes what this host has of `network`, unless a container holds an address in it. Says
-    /// whether it did.
-    pub async fn remove_if_unused(&self, network: &Network) -> Result<bool, HostError> {
-        let data_dir = &self.config.data_dir;
-        let dir = NetworkDir::new(data_dir, network.name());
-        if !dir.root().exists() {
-            return Ok(true);
+    /// Says once what two nodes lay claim to.
+    fn report_contested(&self, network: &NetworkName, contested: BTreeSet<Contested>) {
+        let mut reported = self.contested.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = reported.entry(network.clone()).or_default();
+        for Contested { what, node } in contested.difference(before) {
+            error!(
+                "network {network}: {what} is node {node}'s by the cluster store, but this node's \
+                 by its own files; what is sent there stays on this host until the two agree"
+            );
         }
-        let _turn = self.take_turn(network).await?;
-        let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
-        let held = ledger.reservations().map_err(NodeError::from)?;
-        if held.iter().any(|reservation| reservation.holder != Holder::Node) {
-            return Ok(false);
-        }
-        SegmentState::erase(data_dir, network.name());
-        segment::remove(&self.netlink, network.vni()).await?;
-        firewall::remove(network)?;
-        std::fs::remove_dir_all(dir.root()).map_err(|source| NodeError::Io {
-            action: "remove",
-            path: dir.root().to_owned(),
-            source,
-        })?;
-        Ok(true)
+        *before = contested;
     }
 
-    /// Waits until no other process of this host is working on the network's devices.
-    async fn take_turn(&self, network: &Network) -> Result<File, NodeError> {
-        let dir = NetworkDir::new(&self.config.data_dir, network.name());
-        create_private_dir(dir.root())?;
-        lock::wait(self.cluster.surroundings(), &dir.segment_lock(), TURN_PATIENCE)
-            .await?
-            .ok_or_else(|| NodeError::Busy {
-                work: "setting up",
-                network: network.name().clone(),
-                waited: TURN_PATIENCE,
-                store: self.cluster.store().describe(),
-            })
+    /// Waits until no other process of this host is working on the devices of the network called
+    /// `name`.
+    pub(crate) async fn take_turn(&self, name: &NetworkName) -> Result<File, NodeError> {
+        let dir = NetworkDir::new(&self.config.data_dir, name);
+        let path = dir.segment_lock();
+        loop {
+            create_private_dir(dir.root())?;
+            let turn = match lock::wait(self.cluster.surroundings(), &path, TURN_PATIENCE).await {
+                // The directory was removed between the two.
+                Err(NodeError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    continue;
+                }
+                turn => turn?,
+            };
+            let Some(turn) = turn else {
+                return Err(NodeError::Busy {
+                    work: "setting up",
+                    network: name.clone(),
+                    waited: TURN_PATIENCE,
+                    store: self.cluster.store().describe(),
+                });
+            };
+            // Whoever had the turn before may have removed the network and this file with it.
+            let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+            let there = std::fs::metadata(&path).map(identity).ok();
+            if there.is_some() && there == turn.metadata().map(identity).ok() {
+                return Ok(turn);
+            }
+        }
     }
 
     /// The underlay. A single node does without one.

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -74,10 +74,15 @@ impl SegmentState {
         replace_file(&path, &text)
     }
 
-    /// Removes the note of the network called `name`.
-    pub fn erase(data_dir: &Path, name: &NetworkName) {
-        // A note that stays is believed no longer than its devices exist.
-        let _ = std::fs::remove_file(NetworkDir::new(data_dir, name).segment());
+    /// The definition that was last made of the network whose directory is now at `root`: the
+    /// note's, or where there is none the cached one.
+    pub(crate) fn made_in(root: &Path, dir: &NetworkDir) -> Option<Network> {
+        let read = |path: PathBuf| std::fs::read(root.join(path.file_name()?)).ok();
+        let note = read(dir.segment());
+        let note: Option<Self> = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let note = note.filter(|state| Some(state.netns) == own_netns());
+        let cached = || serde_json::from_slice(&read(dir.definition())?).ok();
+        note.map(|state| state.network).or_else(cached)
     }
 }
 

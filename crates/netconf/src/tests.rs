@@ -86,6 +86,9 @@ fn refusals_name_key_and_value() {
         (r#"{"ipam":{"subnet":"10.9.0.0/16","exclude":["?"]}}"#, "exclude ?: "),
         (r#"{"ipam":{"subnet":"10.9.0.0/16","blockBits":20}}"#, "blockBits 20: "),
         (r#"{"ipam":{"subnet":"10.9.0.0/16","routes":[{"dst":"everywhere"}]}}"#, "routes "),
+        (r#"{"ipam":{"subnet":"10.9.0.0/16","routes":{"dst":"0.0.0.0/0"}}}"#, "routes "),
+        (r#"{"ipam":{"subnet":"10.9.0.0/16","routes":[["0.0.0.0/0",null]]}}"#, "routes "),
+        (r#"{"ipam":{"subnet":"10.9.0.0/16","routes":["0.0.0.0/0"]}}"#, "routes "),
         (r#"{"ipam":{"ranges":[{"subnet":"10.9.0.0/16"}]}}"#, "ranges "),
         (r#"{"ipam":{"ranges":[[{}]]}}"#, "ranges "),
         (
@@ -100,4 +103,17 @@ fn refusals_name_key_and_value() {
         let text = refusal(json);
         assert!(text.starts_with(begin), "{json}: {text}");
     }
+}
+
+#[test]
+fn a_route_leads_to_a_network_whatever_host_it_was_written_with() {
+    let conf = parse(
+        r#"{"ipam":{"subnet":"10.9.0.0/16","routes":[{"dst":"10.77.1.5/16","gw":"10.9.0.3"},{"dst":"fd77::5/64"}]}}"#,
+    )
+    .unwrap();
+    let written = |routes: &[Route]| {
+        routes.iter().map(|route| route.dst.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(written(&conf.routes.unwrap()), "10.77.0.0/16 fd77::/64");
+    assert_eq!(written(&conf.spec.routes), "10.77.0.0/16 fd77::/64");
 }

@@ -3,6 +3,8 @@
 //! Each key is read by itself, so that a wrong value is reported with its key: "invalid type: string"
 //! says nothing to somebody who looks at a file of fifty lines.
 
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use weft_model::network::Route;
@@ -86,9 +88,29 @@ impl Ipam {
             ranges,
             exclude: typed(ipam, "exclude", "a list of addresses and subnets")?.unwrap_or_default(),
             block_bits: typed(ipam, "blockBits", "a number from 0 to 16")?,
-            routes: typed(ipam, "routes", "a list of routes, each with a dst like 0.0.0.0/0")?,
+            routes: routes(ipam)?,
         })
     }
+}
+
+/// The routes. A destination is a network: the host's part of it is passed over, as the kernel does
+/// not keep it.
+fn routes(ipam: &Map<String, Value>) -> Result<Option<Vec<Route>>, NetConfError> {
+    let expected = "a list of routes, each with a dst like 0.0.0.0/0";
+    // As objects: serde would take a list for the fields of a route in their order.
+    let Some(list) = typed::<Vec<Map<String, Value>>>(ipam, "routes", expected)? else {
+        return Ok(None);
+    };
+    let route = |object: Map<String, Value>| {
+        let value = Value::Object(object);
+        let read: Option<Route> = Route::deserialize(&value).ok();
+        let route = read.and_then(|route| {
+            let dst = IpNetwork::new(route.dst.network(), route.dst.prefix()).ok()?;
+            Some(Route { dst, ..route })
+        });
+        route.ok_or_else(|| wrong("routes", &value, expected))
+    };
+    list.into_iter().map(route).collect::<Result<_, _>>().map(Some)
 }
 
 impl Range {

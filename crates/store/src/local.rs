@@ -6,7 +6,8 @@
 //! networks and blocks, not containers, and is written when one of those comes or goes: seldom.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -23,10 +24,18 @@ use crate::{
 /// How often a watch looks at the file.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How often to look whether another process has let go of the file.
+const LOCK_POLL: Duration = Duration::from_millis(2);
+
+/// How long another process may hold the file. A change takes milliseconds: who holds it for longer
+/// is stopped, and may be for ever.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The store in a directory.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     dir: PathBuf,
+    lock_patience: Duration,
 }
 
 /// The file's content.
@@ -60,7 +69,7 @@ struct Session {
 impl LocalStore {
     /// The store in directory `dir`, which is made with the first write.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), lock_patience: LOCK_PATIENCE }
     }
 
     fn path(&self) -> PathBuf {
@@ -87,7 +96,23 @@ impl LocalStore {
     }
 
     /// Runs `change` on the state, and keeps what it made of it unless it says not to.
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> Change<T>) -> Result<T, StoreError> {
+    async fn change<T>(
+        &self,
+        change: impl FnOnce(&mut State) -> Change<T>,
+    ) -> Result<T, StoreError> {
+        let _lock = self.lock().await?;
+        let mut state = self.read()?;
+        match change(&mut state) {
+            Change::Drop(result) => Ok(result),
+            Change::Keep(result) => {
+                self.write(&state)?;
+                Ok(result)
+            }
+        }
+    }
+
+    /// Waits until no other process changes the file. The lock goes with what is returned.
+    async fn lock(&self) -> Result<File, StoreError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -101,13 +126,23 @@ impl LocalStore {
             .mode(0o600)
             .open(&lock_path)
             .map_err(|error| self.failed("open", &lock_path, &error))?;
-        lock.lock().map_err(|error| self.failed("lock", &lock_path, &error))?;
-        let mut state = self.read()?;
-        match change(&mut state) {
-            Change::Drop(result) => Ok(result),
-            Change::Keep(result) => {
-                self.write(&state)?;
-                Ok(result)
+        let start = tokio::time::Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(TryLockError::WouldBlock) if start.elapsed() < self.lock_patience => {
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let waited = format!(
+                        "another process has held it for over {} s",
+                        self.lock_patience.as_secs()
+                    );
+                    return Err(self.failed("lock", &lock_path, &waited));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(self.failed("lock", &lock_path, &error));
+                }
             }
         }
     }
@@ -133,13 +168,19 @@ impl LocalStore {
     fn listing(&self, prefix: &str) -> Result<Listing, StoreError> {
         let state = self.read()?;
         let now = Now::read();
-        let entries = state
+        let entries: Vec<Entry> = state
             .entries
             .range(prefix.to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, stored)| stored.to_entry(key, &state, &now))
             .collect();
-        Ok(Listing { entries, cursor: Cursor(state.revision) })
+        // A session that runs out of time changes nothing in the file, and yet who holds what.
+        let mut seen = DefaultHasher::new();
+        state.revision.hash(&mut seen);
+        for entry in &entries {
+            entry.holder.hash(&mut seen);
+        }
+        Ok(Listing { entries, cursor: Cursor(seen.finish()) })
     }
 
     fn raw(&self, key: &str, value: Vec<u8>) -> Result<Box<RawValue>, StoreError> {
@@ -290,13 +331,14 @@ impl Store for LocalStore {
             }
             Change::Keep(TxnOutcome::Committed)
         })
+        .await
     }
 
     async fn create_session(&self, name: &str, ttl: Duration) -> Result<SessionId, StoreError> {
         let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let now = Now::read();
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         self.change(|state| {
+            let now = Now::read();
             state.sessions.retain(|_, session| session.is_alive(&now));
             let expires_ms = now.ms.saturating_add(ttl_ms);
             let boot_id = now.boot_id.clone();
@@ -304,19 +346,23 @@ impl Store for LocalStore {
             state.sessions.insert(id.clone(), session);
             state.revision += 1;
             Change::Keep(())
-        })?;
+        })
+        .await?;
         Ok(SessionId(id))
     }
 
     async fn renew_session(&self, session: &SessionId) -> Result<bool, StoreError> {
-        let now = Now::read();
-        self.change(|state| match state.sessions.get_mut(&session.0) {
-            Some(session) if session.is_alive(&now) => {
-                session.expires_ms = now.ms.saturating_add(session.ttl_ms);
-                Change::Keep(true)
+        self.change(|state| {
+            let now = Now::read();
+            match state.sessions.get_mut(&session.0) {
+                Some(session) if session.is_alive(&now) => {
+                    session.expires_ms = now.ms.saturating_add(session.ttl_ms);
+                    Change::Keep(true)
+                }
+                _ => Change::Drop(false),
             }
-            _ => Change::Drop(false),
         })
+        .await
     }
 
     async fn destroy_session(&self, session: &SessionId) -> Result<(), StoreError> {
@@ -327,6 +373,7 @@ impl Store for LocalStore {
             }
             None => Change::Drop(()),
         })
+        .await
     }
 
     async fn acquire(
@@ -336,9 +383,9 @@ impl Store for LocalStore {
         session: &SessionId,
     ) -> Result<bool, StoreError> {
         let value = self.raw(key, value)?;
-        let now = Now::read();
         let store = self.describe();
         self.change(|state| {
+            let now = Now::read();
             if !state.sessions.get(&session.0).is_some_and(|session| session.is_alive(&now)) {
                 let cause = "the session has ended".to_owned();
                 return Change::Drop(Err(StoreError::Unreachable { store, cause }));
@@ -353,7 +400,8 @@ impl Store for LocalStore {
                 stored.holder = Some(session.0.clone());
             }
             Change::Keep(Ok(true))
-        })?
+        })
+        .await?
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -366,5 +414,39 @@ impl Store for LocalStore {
 
     fn is_single_node(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_whose_file_somebody_holds_cannot_be_used_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = LocalStore::new(dir.path());
+        store.lock_patience = Duration::from_millis(50);
+        let held = store.lock().await.unwrap();
+        let error = store.create_session("agent", POLL).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        let file = dir.path().join("store.lock").display().to_string();
+        assert!(error.to_string().contains(&format!("lock {file}: another process")), "{error}");
+        // To read takes no lock.
+        assert_eq!(store.list("").await.unwrap().entries, []);
+        drop(held);
+        store.create_session("agent", POLL).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_change_waits_for_its_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(dir.path());
+        let held = store.lock().await.unwrap();
+        let other = store.clone();
+        let change = tokio::spawn(async move { other.create_session("agent", POLL).await });
+        tokio::time::sleep(POLL).await;
+        assert!(!change.is_finished());
+        drop(held);
+        change.await.unwrap().unwrap();
     }
 }

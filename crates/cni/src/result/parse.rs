@@ -7,18 +7,19 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{CniResult, Dns, Interface, Ip, Route};
+use crate::object::Object;
 use crate::version::Version;
 
 #[derive(Deserialize)]
 struct New {
     #[serde(default, deserialize_with = "null_is_default")]
-    interfaces: Vec<Interface>,
+    interfaces: Vec<Object<Interface>>,
     #[serde(default, deserialize_with = "null_is_default")]
-    ips: Vec<NewIp>,
+    ips: Vec<Object<NewIp>>,
     #[serde(default, deserialize_with = "null_is_default")]
-    routes: Vec<Route>,
+    routes: Vec<Object<Route>>,
     #[serde(default, deserialize_with = "null_is_default")]
-    dns: Dns,
+    dns: Object<Dns>,
 }
 
 #[derive(Deserialize)]
@@ -33,11 +34,11 @@ struct NewIp {
 #[derive(Deserialize)]
 struct Old {
     #[serde(default)]
-    ip4: Option<OldIp>,
+    ip4: Option<Object<OldIp>>,
     #[serde(default)]
-    ip6: Option<OldIp>,
+    ip6: Option<Object<OldIp>>,
     #[serde(default, deserialize_with = "null_is_default")]
-    dns: Dns,
+    dns: Object<Dns>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +47,7 @@ struct OldIp {
     #[serde(default, deserialize_with = "lenient_address")]
     gateway: Option<IpAddr>,
     #[serde(default, deserialize_with = "null_is_default")]
-    routes: Vec<Route>,
+    routes: Vec<Object<Route>>,
 }
 
 impl CniResult {
@@ -71,26 +72,33 @@ impl CniResult {
 
 impl From<New> for CniResult {
     fn from(new: New) -> Self {
-        let ip =
-            |ip: NewIp| Ip { interface: ip.interface, address: ip.address, gateway: ip.gateway };
-        let mut interfaces = new.interfaces;
+        let ip = |Object(ip): Object<NewIp>| Ip {
+            interface: ip.interface,
+            address: ip.address,
+            gateway: ip.gateway,
+        };
+        let mut interfaces: Vec<Interface> = plain(new.interfaces);
         for interface in &mut interfaces {
             interface.mac.make_ascii_lowercase();
         }
         let ips = new.ips.into_iter().map(ip).collect();
-        Self { interfaces, ips, routes: new.routes, dns: new.dns }
+        Self { interfaces, ips, routes: plain(new.routes), dns: new.dns.0 }
     }
 }
 
 impl From<Old> for CniResult {
     fn from(old: Old) -> Self {
-        let mut result = Self { dns: old.dns, ..Self::default() };
-        for half in old.ip4.into_iter().chain(old.ip6) {
+        let mut result = Self { dns: old.dns.0, ..Self::default() };
+        for Object(half) in old.ip4.into_iter().chain(old.ip6) {
             result.ips.push(Ip { interface: None, address: half.ip, gateway: half.gateway });
-            result.routes.extend(half.routes);
+            result.routes.extend(plain(half.routes));
         }
         result
     }
+}
+
+fn plain<T>(objects: Vec<Object<T>>) -> Vec<T> {
+    objects.into_iter().map(|object| object.0).collect()
 }
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -110,4 +118,13 @@ where
         None | Some("") => Ok(None),
         Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
     }
+}
+
+/// A network. Of an address in it the host's part is passed over, as the kernel does not keep it.
+pub(super) fn network<'de, D>(deserializer: D) -> Result<IpNetwork, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let written = IpNetwork::deserialize(deserializer)?;
+    IpNetwork::new(written.network(), written.prefix()).map_err(serde::de::Error::custom)
 }

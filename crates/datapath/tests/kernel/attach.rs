@@ -36,6 +36,7 @@ async fn attach(netlink: &Netlink, bridge: u32, netns: &Netns) -> Result<(), Dat
     let inside = Netlink::open_in(netns)?;
     let interface = InterfaceSpec {
         ifname: "eth0",
+        netns,
         mac: MAC,
         addresses: &["10.9.0.5/16".parse().unwrap(), "fd09::5/64".parse().unwrap()],
         routes: &[
@@ -217,5 +218,22 @@ fn a_route_by_several_ways_is_none_that_is_missing() {
         assert_eq!(differences(&c1).await, [""; 0]);
         sh_in(&c1, "ip route replace default nexthop via 198.18.9.2 nexthop via 198.18.9.3");
         assert_eq!(differences(&c1).await, ["interface eth0 lacks the route to 0.0.0.0/0"]);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_container_without_ipv6_gets_it_for_the_interface_that_has_an_ipv6_address() {
+    on_a_host(async |netlink| {
+        let (bridge, c1) = (bridge(&netlink).await, container());
+        sh_in(
+            &c1,
+            "for which in all default; do echo 1 >/proc/sys/net/ipv6/conf/$which/disable_ipv6; done",
+        );
+        attach(&netlink, bridge, &c1).await.unwrap();
+        assert_eq!(differences(&c1).await, [""; 0]);
+        let routes = sh_in(&c1, "ip -6 route");
+        assert!(routes.contains("default via fd09::1 dev eth0"), "{routes}");
+        assert_eq!(sh_in(&c1, "cat /proc/sys/net/ipv6/conf/lo/disable_ipv6"), "1\n");
     });
 }

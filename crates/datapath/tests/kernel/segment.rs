@@ -8,6 +8,18 @@ use weft_datapath::segment::{SegmentSpec, ensure, is_intact, remove};
 
 use crate::ground::{has_link, link, on_a_host, sh, spec, try_sh};
 
+/// The same network with IPv6 beside IPv4.
+fn dual_stack() -> SegmentSpec {
+    let mut spec = spec();
+    spec.node_addresses.push("fd09::2/64".parse().unwrap());
+    spec.gateways.push("fd09::1".parse().unwrap());
+    spec
+}
+
+fn ipv6_setting(name: &str) -> String {
+    sh(&format!("cat /proc/sys/net/ipv6/conf/{name}")).trim().to_owned()
+}
+
 /// Looks whether everything is as `spec()` says.
 fn check_all() {
     let bridge = link("wb4242");
@@ -193,6 +205,49 @@ fn removing_takes_both_devices_and_may_be_repeated() {
         for _ in 0..2 {
             remove(&netlink, spec().vni).await.unwrap();
             assert!(!has_link("wb4242") && !has_link("wx4242") && has_link("wb4243"));
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_bridge_has_its_ipv6_address_on_a_host_without_ipv6_elsewhere() {
+    on_a_host(async |netlink| {
+        sh(
+            "for which in all default; do echo 1 >/proc/sys/net/ipv6/conf/$which/disable_ipv6; done",
+        );
+        ensure(&netlink, &spec()).await.unwrap();
+        assert_eq!(ipv6_setting("wb4242/disable_ipv6"), "1", "not needed, not touched");
+        ensure(&netlink, &dual_stack()).await.unwrap();
+        let shown = sh("ip -o -6 address show dev wb4242");
+        assert!(shown.contains("fd09::2/64") && shown.contains("fd09::1/128"), "{shown}");
+        assert_eq!(ipv6_setting("eth0/disable_ipv6"), "1", "not weft's");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_host_that_begins_to_forward_ipv6_goes_on_listening_to_its_routers() {
+    on_a_host(async |netlink| {
+        sh("ip link add deaf type bridge; echo 0 >/proc/sys/net/ipv6/conf/deaf/accept_ra
+            ip link add router type bridge; echo 1 >/proc/sys/net/ipv6/conf/router/forwarding");
+        ensure(&netlink, &spec()).await.unwrap();
+        assert_eq!(
+            (&*ipv6_setting("all/forwarding"), &*ipv6_setting("eth0/accept_ra")),
+            ("0", "1")
+        );
+        ensure(&netlink, &dual_stack()).await.unwrap();
+        assert_eq!(
+            (&*ipv6_setting("all/forwarding"), &*ipv6_setting("eth0/accept_ra")),
+            ("1", "2")
+        );
+        for (device, value, why) in [
+            ("deaf", "0", "it never listened"),
+            ("router", "1", "it was a router already, and did not listen"),
+            ("wb4242", "0", "containers are behind it"),
+            ("default", "1", "what comes later has its own administrator"),
+        ] {
+            assert_eq!(ipv6_setting(&format!("{device}/accept_ra")), value, "{device}: {why}");
         }
     });
 }

@@ -79,6 +79,7 @@ contract! {
     a_key_has_one_holder_at_a_time
     a_session_that_is_not_renewed_ends_and_lets_go
     a_watch_wakes_when_a_holder_ends
+    a_watch_wakes_when_a_holder_is_heard_of_no_more
     the_store_says_what_it_is_and_that_it_serves
     increments_by_many_are_never_lost
 }
@@ -363,6 +364,21 @@ async fn a_watch_wakes_when_a_holder_ends(place: &Place) {
         listing = store.watch("nodes/", &listing.cursor, LONG).await.unwrap();
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+async fn a_watch_wakes_when_a_holder_is_heard_of_no_more(place: &Place) {
+    let store = place.open();
+    let session = store.create_session("agent", TTL).await.unwrap();
+    assert!(store.acquire("nodes/a", json("1"), &session).await.unwrap());
+    let mut listing = store.list("nodes/").await.unwrap();
+    assert_eq!(listing.entries[0].holder, Some(session));
+    let started = Instant::now();
+    while listing.entries[0].holder.is_some() {
+        listing = store.watch("nodes/", &listing.cursor, LONG).await.unwrap();
+    }
+    // Some stores give a session of a second twenty.
+    assert!(started.elapsed() < TTL * 8, "{:?}", started.elapsed());
+    assert_eq!(listing.entries[0].value, json("1"));
 }
 
 async fn the_store_says_what_it_is_and_that_it_serves(place: &Place) {
