@@ -44,3 +44,26 @@ assert_killed() {
     run in_host a ip -brief link show type veth
     [[ $output != *wv* ]] || fail "$output"
 }
+
+# kill_agent_again_and_again HOST: until there is a file `enough`.
+kill_agent_again_and_again() {
+    while [[ -d $WEFT_TEST_DIR && ! -e $WEFT_TEST_DIR/enough ]]; do
+        start_weftd "$1"
+        sleep "0.$((RANDOM % 10))"
+        stop_weftd "$1" KILL
+    done
+}
+
+@test "a node of a cluster, whose agent is killed too" {
+    start_consul
+    add_host a
+    write_node_config a
+    kill_agent_again_and_again a 3>&- &
+    local killer=$!
+    drive a weft-ipam --calls 2400
+    assert_killed 100
+    drive a weft --calls 200 --networks 2 --slots 3
+    assert_killed 10
+    touch "$WEFT_TEST_DIR/enough"
+    wait "$killer"
+}
