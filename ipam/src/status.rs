@@ -1,4 +1,4 @@
-//! STATUS: an ADD would get an address.
+//! STATUS: an ADD would get an address, and no container of this node has one that is not its own.
 
 use weft_cni::{CniError, Request, code};
 
@@ -8,10 +8,24 @@ use crate::request::Call;
 pub fn status(request: &Request) -> Result<(), CniError> {
     let call = Call::of(request)?;
     if let Some(network) = call.cached()? {
-        let counts = call
-            .ledger(network)?
-            .counts()
-            .map_err(|error| call.error("count free addresses", &error.into()))?;
+        let ledger = call.ledger(network)?;
+        let failed =
+            |error: weft_blocks::LedgerError| call.error("count free addresses", &error.into());
+        if let Some(stranded) = ledger.stranded().map_err(failed)?.first() {
+            let addresses: Vec<String> =
+                stranded.addresses.iter().map(ToString::to_string).collect();
+            return Err(CniError::new(
+                code::NOT_AVAILABLE,
+                format!(
+                    "node {} was removed from the cluster while it was cut off: {} of {} belongs to \
+                     another node by now; delete it and start it anew",
+                    call.node.node,
+                    addresses.join(", "),
+                    stranded.holder
+                ),
+            ));
+        }
+        let counts = ledger.counts().map_err(failed)?;
         if counts.free > 0 {
             return Ok(());
         }

@@ -14,6 +14,7 @@ use weft_model::{Attachment, Network, NetworkName, NodeName, device};
 use weft_node::inspect::{self, Books, Damaged, Difference, Fix, Kind, Shelf, shown};
 use weft_node::{NodeError, networks, sandboxes};
 
+use crate::peers::Roster;
 use crate::{Host, HostError, SegmentState};
 
 /// What is under way at one look is over at the next.
@@ -249,8 +250,9 @@ impl Host {
             (_, Some(link), Some(state)) if link.bridge != Some(state.bridge) => {
                 let what =
                     format!("{held}, whose host end {host_end} is no port of the network's bridge");
-                let remedy = "delete the container and start it anew";
-                Ok(Some(found(Kind::Disconnected, what, remedy)))
+                let remedy = "weftd makes it one again, and so does --fix";
+                let fix = Fix::Repair;
+                Ok(Some(Difference { fix, ..found(Kind::Disconnected, what, remedy) }))
             }
             (Life::Alive, None, Some(_)) if !has_interface(&reservation.holder, sandbox).await => {
                 let what = format!("{held}, which is alive and has neither interface nor host end");
@@ -320,9 +322,14 @@ impl Host {
     async fn fix(&self, name: &NetworkName, fix: &Fix) -> Result<(), HostError> {
         let data_dir = &self.config().data_dir;
         if *fix == Fix::Repair {
-            if let Some(state) = SegmentState::read(data_dir, name) {
-                self.repair(&state).await?;
-            }
+            let Some(state) = SegmentState::read(data_dir, name) else { return Ok(()) };
+            let Some(state) = self.repair(&state).await? else { return Ok(()) };
+            let roster = Roster {
+                blocks: self.cluster().blocks(name).await?,
+                nodes: self.cluster().nodes().await?,
+                endpoints: self.cluster().endpoints(name).await?,
+            };
+            self.program_peers(&state, &roster).await?;
             return Ok(());
         }
         let network = match networks::cached(data_dir, name)? {
@@ -482,8 +489,7 @@ fn devices(state: &SegmentState) -> Difference {
         }
         None => format!("bridge {} is missing, down or not as it was made", device::bridge(vni)),
     };
-    let remedy = "weftd, the next container, or --fix makes it anew; containers that were attached \
-                  to a bridge that is gone must be made anew";
+    let remedy = "weftd makes it anew within half a minute, the next container or --fix at once";
     Difference { fix: Fix::Repair, ..difference(&state.network, Kind::Devices, what, remedy) }
 }
 

@@ -37,7 +37,8 @@ pub struct Remote {
 }
 
 /// What lives on this host by the node's own files. They are right about that whatever the cluster
-/// store says: who sends these addresses elsewhere cuts off containers that run.
+/// store says: who sends these addresses elsewhere cuts off containers that run. What the node knows
+/// to be lost is not among it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Here {
     /// The node's blocks.
@@ -54,7 +55,9 @@ impl Here {
         }
         let ledger = Ledger::open(data_dir, network.clone())?;
         let mut held = ledger.reservations()?;
+        let lost = ledger.stranded()?;
         held.retain(|r| matches!(r.holder, Holder::Node | Holder::Attachment { .. }));
+        held.retain(|r| !lost.contains(r));
         Ok(Self {
             blocks: ledger.blocks()?.into_iter().collect(),
             addresses: held.into_iter().flat_map(|reservation| reservation.addresses).collect(),
@@ -240,7 +243,7 @@ mod tests {
     fn an_address_of_an_own_block_that_was_lent_is_looked_for_where_it_lives() {
         let mut roster = roster();
         let mac = "02:42:0a:09:00:02".parse().unwrap();
-        let endpoint = Endpoint { node: name("peer"), mac, lender: Some(name("own")) };
+        let endpoint = Endpoint { node: name("peer"), mac, lender: Some(name("own")), loan: None };
         roster.endpoints.insert("10.9.0.2".parse().unwrap(), endpoint);
         let blocks = BTreeSet::from(["0-0-2".parse().unwrap()]);
         let (all, contested) = divide(&roster, &Here { blocks, ..Here::default() });

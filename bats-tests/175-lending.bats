@@ -1,0 +1,188 @@
+#!/usr/bin/env bats
+# Addresses of other nodes' blocks, blocks that come and go, and nodes that are removed.
+
+load helpers
+
+# 16 blocks of one address each; 13 of the addresses can be had.
+TINY='{"cniVersion": "1.0.0", "name": "tiny", "type": "weft", "isGateway": true,
+    "ipam": {"type": "weft-ipam", "subnet": "10.7.0.0/28"}}'
+
+setup() {
+    setup_underlay
+    start_consul
+    local host
+    for host in a b c; do
+        add_host "$host"
+        write_node_config "$host"
+        printf '[agent]\nrelease_idle_after = 2\nsweep_grace = 2\n' >>"$(node_config "$host")"
+        start_weftd "$host"
+    done
+}
+
+teardown() {
+    dump_logs_of_failed_test
+    teardown_underlay
+}
+
+# add HOST NAME [IP]: attaches a new container to the tiny network, with a certain address if one is named.
+add() {
+    add_container "$1" "$2"
+    CNI_ARGS=${3:+IP=$3} cni "$1" ADD "$2" eth0 "$TINY"
+}
+
+# keys PREFIX: how many keys Consul has below it.
+keys() {
+    consul_cmd kv get -keys -separator= "weft/v1/$1" 2>/dev/null | grep -c . || true
+}
+
+no_keys() {
+    [[ $(keys "$1") == 0 ]] || fail "left: $(consul_cmd kv get -recurse "weft/v1/$1")"
+}
+
+# end_session_of HOST: as when its agent has been dead for long enough.
+end_session_of() {
+    local session
+    session=$(in_machine underlay curl -sf "$(consul_url)/v1/kv/weft/v1/nodes/$1" | jq -r '.[0].Session')
+    in_machine underlay curl -sf -X PUT "$(consul_url)/v1/session/destroy/$session"
+}
+
+@test "an address of another node's block is lent, reached from everywhere, and given back" {
+    add a one
+    add b one
+    local ip
+    ip=$(cni_ip a one)
+    run add c wants "$ip"
+    [[ $status != 0 ]]
+    assert_json '.msg | contains("node a") and contains("held by one/eth0")' true
+
+    cni a DEL one eth0 "$TINY"
+    cni c ADD wants eth0 "$(jq --arg ip "$ip" '.args.cni.ips = [$ip]' <<<"$TINY")"
+    assert_equal "$(cni_ip c wants)" "$ip"
+    eventually 3 ping_from b one "$ip"
+    eventually 3 ping_from a - "$ip"
+    ping_from c wants "$(cni_ip b one)"
+
+    run ! add a two "$ip"
+    cni c DEL wants eth0 "$TINY"
+    eventually 5 no_keys endpoints/tiny
+    no_keys requests/tiny
+    eventually 5 cni a ADD two eth0 "$(jq --arg ip "$ip" '.args.cni.ips = [$ip]' <<<"$TINY")"
+    eventually 3 ping_from b one "$ip"
+}
+
+@test "one node can have every address of a small network that three nodes share" {
+    local i
+    # Each host takes one for itself; 10 are left.
+    for host in a b c; do
+        add "$host" first
+    done
+    for i in {1..7}; do
+        add a "more$i"
+    done
+    run add a over
+    [[ $status != 0 ]]
+    assert_json .code 11
+    assert_json '.msg | contains("no free address")' true
+    # What others do not need is lent.
+    cni b DEL first eth0 "$TINY"
+    cni c DEL first eth0 "$TINY"
+    add_container a eighth
+    eventually 5 cni a ADD eighth eth0 "$TINY"
+    add_container a ninth
+    eventually 5 cni a ADD ninth eth0 "$TINY"
+    eventually 3 ping_from b - "$(cni_ip a ninth)"
+    run in_host a sh -c 'cat /run/weft/networks/tiny/reservations/* | jq -r ".addresses[0]" | sort | uniq -d'
+    assert_equal "$output" ""
+    run ! add a tenth
+    for i in {1..7}; do
+        cni a DEL "more$i" eth0 "$TINY"
+    done
+    cni a DEL eighth eth0 "$TINY"
+    cni a DEL ninth eth0 "$TINY"
+    eventually 5 no_keys endpoints/tiny
+}
+
+@test "a lender whose agent is gone is named" {
+    add a one
+    add b one
+    stop_weftd a
+    run add c wants "$(cni_ip a one)"
+    [[ $status != 0 ]]
+    assert_json .code 11
+    assert_json '.msg | contains("node a did not answer")' true
+    no_keys requests/tiny
+}
+
+@test "blocks are claimed before they are needed, and idle ones are given back" {
+    local red='{"cniVersion": "1.0.0", "name": "red", "type": "weft-ipam",
+        "ipam": {"type": "weft-ipam", "subnet": "10.9.0.0/24"}}' i
+    for i in {1..12}; do
+        add_container a "c$i"
+        cni a ADD "c$i" eth0 "$red"
+    done
+    # Two of the first block's 14 are left; the next one comes without being asked for.
+    blocks_are() { assert_equal "$(keys blocks/red)" "$1"; }
+    eventually 5 blocks_are 2
+    stop_consul
+    for i in {13..20}; do
+        add_container a "c$i"
+        cni a ADD "c$i" eth0 "$red"
+    done
+    restart_consul
+    for i in {1..20}; do
+        cni a DEL "c$i" eth0 "$red"
+    done
+    eventually 15 blocks_are 1
+}
+
+@test "a container that was killed gives its address back, one that lives keeps it" {
+    add a lives
+    add a dies
+    local ip
+    ip=$(cni_ip a dies)
+    # The path of a living container may vanish.
+    start_daemon a holder nsenter --net=/run/netns/lives sleep 60
+    in_host a umount /run/netns/lives
+    remove_container a dies
+    swept() { ! in_host a ls /run/weft/networks/tiny/reservations/dies@eth0; }
+    eventually 10 swept
+    sleep 3
+    in_host a ls /run/weft/networks/tiny/reservations/lives@eth0
+}
+
+@test "a node that was removed while it was cut off takes back what is nobody's" {
+    add a one
+    add b one
+    unplug_host a
+    end_session_of a
+    weftctl b node remove a
+    plug_host a
+    eventually 10 ping_from b one "$(cni_ip a one)"
+    add a two
+}
+
+@test "a node that was removed while it was cut off leaves alone what is another's by now" {
+    local ip
+    add a one
+    add b one
+    ip=$(cni_ip a one)
+    run ! weftctl b node remove a
+    unplug_host a
+    end_session_of a
+    weftctl b node remove a
+    add b heir "$ip"
+    assert_equal "$(cni_ip b heir)" "$ip"
+    plug_host a
+    kept_off() { in_host a grep -q . /sys/class/net/wb10000/address && ! ping_from a one "$(cni_ip b one)"; }
+    eventually 10 kept_off
+    grep -q "was removed from the cluster while it was cut off" "$WEFT_TEST_DIR/logs/a.weftd.log"
+    eventually 3 ping_from b - "$ip"
+    run cni a STATUS one eth0 "$(jq '.cniVersion = "1.1.0"' <<<"$TINY")"
+    [[ $status != 0 ]]
+    assert_json '.msg | contains("'"$ip"'")' true
+    # Its other containers work again as soon as they are made anew.
+    cni a DEL one eth0 "$TINY"
+    eventually 5 add a three
+    eventually 3 ping_from a three "$(cni_ip b one)"
+    cni a STATUS three eth0 "$(jq '.cniVersion = "1.1.0"' <<<"$TINY")"
+}
