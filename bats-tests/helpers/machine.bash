@@ -52,6 +52,7 @@ start_daemon() {
     setsid nsenter --target "$machine_pid" --mount --net --pid --uts --ipc -- \
         bash -c 'echo $$ >"$1.new"; mv "$1.new" "$1"; shift; exec "$@"' daemon "$pid_file" "$@" \
         </dev/null >>"$WEFT_TEST_DIR/logs/$machine.$daemon.log" 2>&1 3>&- 4>&- &
+    echo $! >"$pid_file.nsenter"
     # Else bash would report on standard error that it was killed, long after.
     disown
     eventually 10 test -e "$pid_file"
@@ -60,6 +61,17 @@ start_daemon() {
 # signal_daemon MACHINE DAEMON SIGNAL
 signal_daemon() {
     in_machine "$1" kill -s "$3" "$(<"$WEFT_TEST_DIR/machines/$1/$2.pid")"
+}
+
+# pause_daemon MACHINE DAEMON / resume_daemon MACHINE DAEMON: it stands still, and goes on.
+pause_daemon() {
+    signal_daemon "$1" "$2" STOP
+}
+
+resume_daemon() {
+    # nsenter, its parent, stops when it does, and would not notice its death later on.
+    kill -CONT "$(<"$WEFT_TEST_DIR/machines/$1/$2.pid.nsenter")"
+    signal_daemon "$1" "$2" CONT
 }
 
 # daemon_runs MACHINE DAEMON: succeeds while it does.
