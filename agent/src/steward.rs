@@ -162,7 +162,7 @@ async fn isolate(host: &Host, name: &NetworkName) -> Result<(), HostError> {
                     info!("network {name}: this host has another address now");
                 }
             }
-            Holder::Lent { .. } => {}
+            Holder::Lent { .. } | Holder::Kept { .. } => {}
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use log::{info, warn};
 use weft_blocks::{Holder, Ledger, Reservation};
 use weft_host::Host;
 use weft_model::{Attachment, Network, NetworkName, device};
-use weft_node::{NodeError, networks, sandboxes};
+use weft_node::{NodeError, networks, sandboxes, stickies};
 
 /// Sweeps for as long as the future is polled.
 pub async fn run(host: Arc<Host>) {
@@ -32,6 +32,9 @@ async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(
     let mut seen = Suspects::new();
     for network in networks::all_cached(&host.config().data_dir)? {
         let ledger = Ledger::open(&host.config().data_dir, network.clone())?;
+        if host.cluster().is_single_node() {
+            stickies::expire(host.cluster(), &ledger).await?;
+        }
         for reservation in ledger.reservations()? {
             if !is_gone(host, &network, &reservation).await {
                 continue;

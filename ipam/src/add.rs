@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use weft_blocks::ledger::{Outcome, Want};
-use weft_blocks::{Holder, Ledger, Reservation, Sandbox};
+use weft_blocks::ledger::{About, Outcome, Want};
+use weft_blocks::{Holder, Ledger, LedgerError, Reservation};
 use weft_cni::result::{Ip, Route};
 use weft_cni::{CniError, CniResult, Request, code};
 use weft_model::Network;
-use weft_node::{addresses, networks};
+use weft_node::{addresses, networks, stickies};
 
-use crate::request::{Call, holder, sandbox};
+use crate::request::{Call, holder, sandbox, sticky};
 
 /// Reserves an address and describes it.
 pub fn add(request: &Request) -> Result<CniResult, CniError> {
@@ -20,19 +20,36 @@ pub fn add(request: &Request) -> Result<CniResult, CniError> {
     let holder = holder(request)?;
     let sandbox = sandbox(request);
     let wanted = wanted(request)?;
+    let sticky = sticky(request, &call.conf)?;
+    let about = About { sandbox: sandbox.as_ref(), sticky: sticky.as_ref() };
     if let Some(network) = call.cached()?
         && networks::agree(&network, &call.conf.spec).is_ok()
     {
         let want = want(&network, &wanted)?;
         let ledger = call.ledger(network.clone())?;
-        let outcome = ledger
-            .reserve(&holder, want, sandbox.as_ref())
-            .map_err(|error| call.error("reserve an address", &error.into()))?;
-        if let Outcome::Held(reservation) = outcome {
+        let failed = |error: LedgerError| call.error("reserve an address", &error.into());
+        if is_local(&ledger, &holder, want, about).map_err(failed)?
+            && let Outcome::Held(reservation) =
+                ledger.reserve(&holder, want, about).map_err(failed)?
+        {
             return describe(&call, &network, &reservation, &wanted);
         }
     }
-    with_the_cluster(&call, &holder, &wanted, sandbox.as_ref())
+    with_the_cluster(&call, &holder, &wanted, about)
+}
+
+/// Whether the node's own files tell which address it is to be. An identity that is not known here may
+/// have an address by which the cluster knows it.
+fn is_local(
+    ledger: &Ledger,
+    holder: &Holder,
+    want: Want,
+    about: About<'_>,
+) -> Result<bool, LedgerError> {
+    let Some(sticky) = about.sticky else { return Ok(true) };
+    Ok(matches!(want, Want::Exactly(..))
+        || ledger.kept(sticky.id())?.is_some()
+        || ledger.reservation(holder)?.is_some())
 }
 
 /// The slow path: the network is new to this node, or its blocks are full.
@@ -40,7 +57,7 @@ fn with_the_cluster(
     call: &Call,
     holder: &Holder,
     wanted: &[IpAddr],
-    sandbox: Option<&Sandbox>,
+    about: About<'_>,
 ) -> Result<CniResult, CniError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -54,10 +71,13 @@ fn with_the_cluster(
             .map_err(|error| call.error("look the network up", &error))?;
         let want = want(&network, wanted)?;
         let ledger: Ledger = call.ledger(network.clone())?;
-        let reservation =
-            addresses::reserve(&cluster, ledger, holder, want, sandbox, &caller_waits)
-                .await
-                .map_err(|error| call.error("reserve an address", &error))?;
+        let reserved = match about.sticky {
+            Some(sticky) if want == Want::Any => {
+                stickies::reserve(&cluster, ledger, holder, sticky, about, &caller_waits).await
+            }
+            _ => addresses::reserve(&cluster, ledger, holder, want, about, &caller_waits).await,
+        };
+        let reservation = reserved.map_err(|error| call.error("reserve an address", &error))?;
         describe(call, &network, &reservation, wanted)
     })
 }

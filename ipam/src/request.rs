@@ -4,7 +4,7 @@ use std::path::Path;
 
 use weft_blocks::{Holder, Ledger, Sandbox};
 use weft_cni::{CniError, Request, code};
-use weft_model::{ContainerId, IfName, Network, NetworkName};
+use weft_model::{ContainerId, IfName, Network, NetworkName, Sticky};
 use weft_netconf::NetConf;
 use weft_node::{Cluster, NodeConfig, networks};
 
@@ -65,6 +65,24 @@ pub fn holder(request: &Request) -> Result<Holder, CniError> {
         container_id: ContainerId::new(request.container_id()).map_err(invalid)?,
         ifname: IfName::new(request.ifname()).map_err(invalid)?,
     })
+}
+
+/// The identity by which the attachment keeps its address, if it has one: what the caller names, or
+/// the pod's namespace and name. A container has an address in a network for each interface.
+pub fn sticky(request: &Request, conf: &NetConf) -> Result<Option<Sticky>, CniError> {
+    let arg = |key| request.environment().arg(key);
+    let identity = match request.sticky_identity()? {
+        Some(identity) => Some(identity),
+        None if conf.sticky_pods => match (arg("K8S_POD_NAMESPACE"), arg("K8S_POD_NAME")) {
+            (Some(namespace), Some(name)) => Some(format!("{namespace}/{name}")),
+            _ => None,
+        },
+        None => None,
+    };
+    Ok(identity.map(|identity| Sticky {
+        identity: format!("{identity}@{}", request.ifname()),
+        keep: conf.sticky_seconds,
+    }))
 }
 
 /// The sandbox that the attachment is for, if the runtime names one.

@@ -220,6 +220,11 @@ impl Index {
         self.put(slot, &Record { state: State::Reserved, holder, prev: NONE, next: NONE, ..record })
     }
 
+    /// Gives a reserved slot to another holder.
+    pub(crate) fn rehold(&self, slot: Slot, holder: u64) -> Result<(), std::io::Error> {
+        self.put(slot, &Record { holder, ..self.get(slot)? })
+    }
+
     /// Puts `slot` at the end of the queue.
     pub(crate) fn release(&mut self, slot: Slot) -> Result<(), std::io::Error> {
         self.header.releases += 1;

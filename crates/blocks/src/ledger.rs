@@ -14,7 +14,7 @@ use weft_model::{Block, HostNumber, Network, PoolIndex};
 pub use crate::index::Counts;
 use crate::index::{Fresh, Index, Slot, State};
 use crate::layout::NetworkDir;
-use crate::reservation::{Holder, Reservation, Sandbox, hash};
+use crate::reservation::{Holder, Reservation, Sandbox, Sticky, hash};
 
 use crate::{LedgerError, files};
 
@@ -25,6 +25,21 @@ pub enum Want {
     Any,
     /// This one and no other.
     Exactly(PoolIndex, HostNumber),
+}
+
+/// What is noted of a holder.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct About<'a> {
+    /// Its sandbox, by which it is known whether it is still there.
+    pub sandbox: Option<&'a Sandbox>,
+    /// The identity that keeps its address.
+    pub sticky: Option<&'a Sticky>,
+}
+
+impl<'a> From<Option<&'a Sandbox>> for About<'a> {
+    fn from(sandbox: Option<&'a Sandbox>) -> Self {
+        Self { sandbox, sticky: None }
+    }
 }
 
 /// What became of a wish for an address.
@@ -90,21 +105,33 @@ impl Ledger {
     }
 
     /// Gives `holder` an address.
-    pub fn reserve(
+    pub fn reserve<'a>(
         &self,
         holder: &Holder,
         want: Want,
-        sandbox: Option<&Sandbox>,
+        about: impl Into<About<'a>>,
     ) -> Result<Outcome, LedgerError> {
+        let about = about.into();
         let mut locked = self.lock()?;
         if let Some(reservation) = self.reservation(holder)? {
             if locked.is_stranded(&reservation)? {
                 return Ok(Outcome::Stranded(reservation));
             }
-            return Ok(Outcome::Held(self.renew(reservation, sandbox)?));
+            return Ok(Outcome::Held(self.renew(reservation, about.sandbox)?));
+        }
+        if let Some((slot, kept)) = locked.kept_slot(about.sticky, want)? {
+            let reservation = Reservation {
+                holder: holder.clone(),
+                sandbox: about.sandbox.cloned(),
+                sticky: about.sticky.cloned(),
+                created: now(),
+                ..kept.clone()
+            };
+            locked.hand_over(slot, &kept.holder, &reservation)?;
+            return Ok(Outcome::Held(reservation));
         }
         match locked.choose(want)? {
-            Ok(slot) => locked.enter(slot, holder, sandbox).map(Outcome::Held),
+            Ok(slot) => locked.enter(slot, holder, about).map(Outcome::Held),
             Err(outcome) => Ok(outcome),
         }
     }
@@ -120,9 +147,13 @@ impl Ledger {
                 if locked.is_stranded(&reservation)? {
                     slot = None;
                 }
-                match &reservation.loan {
-                    None => locked.remove(&path, slot)?,
-                    Some(loan) => locked.give_back(&path, loan.id, slot)?,
+                match (&reservation.loan, &reservation.sticky, slot) {
+                    (None, Some(sticky), Some(slot)) if self.keeps(sticky)? => {
+                        let kept = self.kept_reservation(&reservation, sticky);
+                        locked.hand_over(slot, holder, &kept)?;
+                    }
+                    (None, ..) => locked.remove(&path, slot)?,
+                    (Some(loan), ..) => locked.give_back(&path, loan.id, slot)?,
                 }
                 Ok(Some(reservation))
             }
@@ -134,6 +165,11 @@ impl Ledger {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether an address is to be kept for an identity, and none is yet.
+    fn keeps(&self, sticky: &Sticky) -> Result<bool, LedgerError> {
+        Ok(sticky.keep > 0 && self.kept(sticky.id())?.is_none())
     }
 
     /// What `holder` holds. Takes no lock: one file tells.
@@ -441,7 +477,7 @@ impl Locked<'_> {
         &mut self,
         slot: Slot,
         holder: &Holder,
-        sandbox: Option<&Sandbox>,
+        about: About<'_>,
     ) -> Result<Reservation, LedgerError> {
         let ledger = self.ledger;
         let record = self.index.get(slot).map_err(ledger.index_error())?;
@@ -460,8 +496,9 @@ impl Locked<'_> {
             pool,
             host,
             addresses: addresses.iter().collect(),
-            sandbox: sandbox.cloned(),
+            sandbox: about.sandbox.cloned(),
             loan: None,
+            sticky: about.sticky.cloned(),
             created: now(),
         };
         self.change(|locked| {
@@ -504,6 +541,7 @@ fn read_reservation(path: &Path) -> Result<Option<Reservation>, LedgerError> {
         .map_err(|error| LedgerError::Damaged { path: path.to_owned(), reason: error.to_string() })
 }
 
+mod kept;
 mod loans;
 pub use loans::Away;
 mod stranded;

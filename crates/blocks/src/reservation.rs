@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+pub use weft_model::Sticky;
 use weft_model::{ContainerId, HostNumber, IfName, LoanId, NodeName, PoolIndex};
 
 /// File names longer than this are shortened and made unique by a hash (`NAME_MAX` is 255).
@@ -12,6 +13,9 @@ const LONGEST_FILE_NAME: usize = 240;
 
 /// With what the names of files begin that stand for lent addresses.
 pub(crate) const LENT: &str = "@lent-";
+
+/// With what the names of files begin that stand for addresses kept for identities.
+pub(crate) const KEPT: &str = "@kept-";
 
 /// Who holds an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +43,17 @@ pub enum Holder {
         /// The loan; absent where the address lives there by another right.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         loan: Option<LoanId>,
+        /// The identity that it was lent for, if it is to keep its address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sticky: Option<Sticky>,
+    },
+    /// Nobody at the moment: the address is kept for an identity.
+    #[serde(rename_all = "camelCase")]
+    Kept {
+        /// The identity.
+        sticky: Sticky,
+        /// Until when, in seconds since 1970.
+        until: u64,
     },
 }
 
@@ -49,6 +64,7 @@ impl Holder {
         let name = match self {
             Self::Node => return "@node".to_owned(),
             Self::Lent { pool, host, .. } => return format!("{LENT}{pool}-{host}"),
+            Self::Kept { sticky, .. } => return format!("{KEPT}{}", sticky.id()),
             Self::Attachment { container_id, ifname } => format!("{container_id}@{ifname}"),
         };
         if name.len() <= LONGEST_FILE_NAME {
@@ -76,6 +92,7 @@ impl fmt::Display for Holder {
         match self {
             Self::Node => f.write_str("the node itself"),
             Self::Lent { node, .. } => write!(f, "node {node}, to which it was lent"),
+            Self::Kept { sticky, .. } => write!(f, "{}, for which it is kept", sticky.identity),
             Self::Attachment { container_id, ifname } => write!(f, "{container_id}/{ifname}"),
         }
     }
@@ -120,6 +137,9 @@ pub struct Reservation {
     /// The loan, if the address was borrowed from another node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loan: Option<Loan>,
+    /// The identity that keeps the address when the holder goes, if the holder came with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
 }

@@ -172,6 +172,17 @@ impl Request {
         Ok(self.environment.arg("MAC").map(str::to_owned))
     }
 
+    /// The stable identity of the container, by which it keeps its address: `args.cni.sticky`.
+    pub fn sticky_identity(&self) -> Result<Option<String>, CniError> {
+        match self.args_cni("sticky")? {
+            None => Ok(None),
+            Some(Value::String(identity)) => {
+                Ok(Some(identity.clone()).filter(|identity| !identity.is_empty()))
+            }
+            Some(other) => Err(wrong("args.cni.sticky", other, "a string")),
+        }
+    }
+
     /// Which attachments the runtime knows. The specification's key comes before the one that libcni
     /// wrote by mistake for a while.
     pub fn valid_attachments(&self) -> Result<ValidAttachments, CniError> {

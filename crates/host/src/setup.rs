@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use log::{debug, error, info, warn};
 use weft_blocks::layout::NetworkDir;
-use weft_blocks::ledger::Want;
+use weft_blocks::ledger::{About, Want};
 use weft_blocks::{Holder, Ledger};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::peers::{self, Report, Tables};
@@ -344,8 +344,15 @@ impl Host {
         let reservation = match held {
             Some(reservation) => reservation,
             None => {
-                addresses::reserve(&self.cluster, ledger, &Holder::Node, Want::Any, None, &|| true)
-                    .await?
+                addresses::reserve(
+                    &self.cluster,
+                    ledger,
+                    &Holder::Node,
+                    Want::Any,
+                    About::default(),
+                    &|| true,
+                )
+                .await?
             }
         };
         Ok(reservation.addresses.iter().filter_map(with_prefix).collect())

@@ -4,7 +4,7 @@
 //! - [`vni`], [`mac`], [`subnet`]: numbers of the data plane.
 //! - [`pool`]: subnets, and how one *host number* gives an address in each family.
 //! - [`block`]: how a pool is cut into blocks, the unit that nodes own.
-//! - [`network`], [`node`], [`endpoint`], [`loan`]: the records that every node reads in the cluster store.
+//! - [`network`], [`node`], [`endpoint`], [`loan`], [`sticky`]: the records that every node reads in the cluster store.
 //! - [`spec`]: what a user asks of a network.
 //! - [`device`]: names of the interfaces that weft makes on a node.
 //! - [`mtu`]: what encapsulation costs.
@@ -24,6 +24,7 @@ pub mod network;
 pub mod node;
 pub mod pool;
 pub mod spec;
+pub mod sticky;
 pub mod subnet;
 pub mod vni;
 
@@ -36,6 +37,7 @@ pub use network::{Mode, Network};
 pub use node::NodeRecord;
 pub use pool::{Addresses, HostNumber, Pool, PoolIndex};
 pub use spec::NetworkSpec;
+pub use sticky::{Sticky, StickyId, StickyRecord};
 pub use subnet::Subnet;
 pub use vni::Vni;
 

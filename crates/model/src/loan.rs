@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostNumber, ModelError, NodeName, PoolIndex};
+use crate::{HostNumber, ModelError, NodeName, PoolIndex, Sticky};
 
 /// The name of a loan, drawn by chance by the borrower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +20,10 @@ impl LoanId {
     /// The loan with this number.
     pub fn new(number: u64) -> Self {
         Self(number)
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
     }
 }
 
@@ -69,6 +73,9 @@ pub struct LoanRecord {
     /// The address that is wanted; absent: any of the lender's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<IpAddr>,
+    /// For whom, if the address is one that an identity had before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
     /// What the lender says; absent: nothing yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<LoanAnswer>,
@@ -91,6 +98,9 @@ pub enum LoanAnswer {
     Refused {
         /// Why, in words for the person who asked.
         reason: String,
+        /// Whether the address is in use by the very identity that it is asked for.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_itself: bool,
     },
 }
 
@@ -114,7 +124,8 @@ mod tests {
             borrower: NodeName::new("b").unwrap(),
             lender: NodeName::new("a").unwrap(),
             wanted: Some("10.9.0.7".parse().unwrap()),
-            answer: Some(LoanAnswer::Refused { reason: "in use".into() }),
+            sticky: None,
+            answer: Some(LoanAnswer::Refused { reason: "in use".into(), by_itself: false }),
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(

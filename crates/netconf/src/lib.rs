@@ -2,7 +2,8 @@
 //!
 //! Keys that mean the same as in the reference `bridge` and `host-local` plugins have the same names
 //! and shapes, so a configuration written for those can be tried with weft by changing the two
-//! `type`s. What is weft's own is `vni` and, under `ipam`, `exclude` and `blockBits`.
+//! `type`s. What is weft's own is `vni` and, under `ipam`, `exclude`,
+//! `blockBits`, `sticky` and `stickySeconds`.
 //!
 //! ```json
 //! { "type": "weft", "vni": 10007, "isGateway": true, "ipMasq": true, "mtu": 1400,
@@ -30,7 +31,14 @@ pub struct NetConf {
     pub routes: Option<Vec<Route>>,
     /// Whether a container may reach itself by way of its own service address.
     pub hairpin: Hairpin,
+    /// Whether a Kubernetes pod keeps its address by its name: `ipam.sticky` is `"pod"`.
+    pub sticky_pods: bool,
+    /// For how many seconds the address of an identity is kept.
+    pub sticky_seconds: u64,
 }
+
+/// For how many seconds the address of an identity is kept, unless the configuration says so: a day.
+const STICKY_SECONDS: u64 = 86_400;
 
 /// Whether the bridge sends a frame back through the port that it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,7 +101,15 @@ impl NetConf {
         }
         spec.check()?;
         let hairpin = if wire.hairpin_mode.unwrap_or(false) { Hairpin::On } else { Hairpin::Off };
-        Ok(Self { spec, routes: wire.ipam.routes, hairpin })
+        let sticky_pods = match wire.ipam.sticky.as_deref() {
+            None => false,
+            Some("pod") => true,
+            Some(other) => {
+                return Err(NetConfError(format!("sticky {other:?}: the only value is \"pod\"")));
+            }
+        };
+        let sticky_seconds = wire.ipam.sticky_seconds.unwrap_or(STICKY_SECONDS);
+        Ok(Self { spec, routes: wire.ipam.routes, hairpin, sticky_pods, sticky_seconds })
     }
 }
 

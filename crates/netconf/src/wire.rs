@@ -31,6 +31,8 @@ pub(crate) struct Ipam {
     pub(crate) exclude: Vec<String>,
     pub(crate) block_bits: Option<u8>,
     pub(crate) routes: Option<Vec<Route>>,
+    pub(crate) sticky: Option<String>,
+    pub(crate) sticky_seconds: Option<u64>,
 }
 
 /// A subnet and the part of it to hand out.
@@ -89,6 +91,8 @@ impl Ipam {
             exclude: typed(ipam, "exclude", "a list of addresses and subnets")?.unwrap_or_default(),
             block_bits: typed(ipam, "blockBits", "a number from 0 to 16")?,
             routes: routes(ipam)?,
+            sticky: typed(ipam, "sticky", "a string")?.filter(|by: &String| !by.is_empty()),
+            sticky_seconds: typed(ipam, "stickySeconds", "a number of seconds")?,
         })
     }
 }

@@ -7,8 +7,8 @@
 
 use log::info;
 use weft_blocks::claim::{Claimed, Target};
-use weft_blocks::ledger::{Outcome, Want};
-use weft_blocks::{Holder, Ledger, Reservation, Sandbox};
+use weft_blocks::ledger::{About, Outcome, Want};
+use weft_blocks::{Holder, Ledger, Reservation};
 
 use crate::{Cluster, NodeError, claims, loans};
 
@@ -22,20 +22,22 @@ pub async fn reserve(
     mut ledger: Ledger,
     holder: &Holder,
     want: Want,
-    sandbox: Option<&Sandbox>,
+    about: About<'_>,
     still_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Reservation, NodeError> {
     let name = ledger.network().name().clone();
-    if let Ok(reservation) = attempt(&ledger, holder, want, sandbox)? {
+    if let Ok(reservation) = attempt(&ledger, holder, want, about)? {
         return Ok(reservation);
     }
+    // What was kept for identities that have not come back is nobody's by now.
+    ledger.expire()?;
     let turn = claims::take_turn(cluster, &ledger).await?;
     // A claim may bring only what another process takes at once, so this can go round.
     loop {
         if !still_wanted() {
             return Err(NodeError::Unwanted { holder: holder.clone(), network: name });
         }
-        let target = match attempt(&ledger, holder, want, sandbox)? {
+        let target = match attempt(&ledger, holder, want, about)? {
             Ok(reservation) => return Ok(reservation),
             Err(target) => target,
         };
@@ -53,11 +55,17 @@ pub async fn reserve(
             }
             Claimed::OwnedBy(owner) => {
                 let address = shown(&ledger, want);
-                NodeError::AddressElsewhere { address, network: name, owner, reason: String::new() }
+                NodeError::AddressElsewhere {
+                    address,
+                    network: name,
+                    owner,
+                    reason: String::new(),
+                    settled: false,
+                }
             }
         };
         drop(turn);
-        return loans::borrow(cluster, &ledger, holder, want, sandbox, failure, still_wanted).await;
+        return loans::borrow(cluster, &ledger, holder, want, about, failure, still_wanted).await;
     }
 }
 
@@ -66,10 +74,10 @@ fn attempt(
     ledger: &Ledger,
     holder: &Holder,
     want: Want,
-    sandbox: Option<&Sandbox>,
+    about: About<'_>,
 ) -> Result<Result<Reservation, Target>, NodeError> {
     let network = || ledger.network().name().clone();
-    match ledger.reserve(holder, want, sandbox)? {
+    match ledger.reserve(holder, want, about)? {
         Outcome::Held(reservation) => Ok(Ok(reservation)),
         Outcome::NoRoom => Ok(Err(Target::AnyBlock)),
         Outcome::NotOwned(block) => Ok(Err(Target::Exactly(block))),

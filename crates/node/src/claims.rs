@@ -12,7 +12,7 @@ use weft_blocks::Ledger;
 use weft_blocks::claim::{Action, Claim, Claimed, Event, Target};
 use weft_blocks::ledger::Away;
 use weft_model::block::BlockRecord;
-use weft_model::{Block, NetworkName};
+use weft_model::{Block, HostNumber, NetworkName, Sticky, StickyRecord};
 use weft_store::{Op, Revision, TxnOutcome, keys, typed};
 
 use crate::networks::{cache, unchanged};
@@ -149,12 +149,30 @@ async fn enter(cluster: &Cluster, ledger: &Ledger, block: &Block) -> Result<(), 
             }
         }
     }
-    if used {
-        ledger.add_used_block(block, &away)?;
+    let kept = stickies(cluster, ledger, block).await?;
+    if used || !kept.is_empty() {
+        ledger.add_used_block(block, &away, &kept)?;
     } else {
         ledger.add_block(block)?;
     }
     Ok(())
+}
+
+/// The addresses of a block that identities had last: they may come back for them.
+async fn stickies(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    block: &Block,
+) -> Result<Vec<(HostNumber, Sticky)>, NodeError> {
+    let listing = cluster.store().list(&keys::stickies_prefix(ledger.network().name())).await?;
+    let mut kept = vec![];
+    for entry in &listing.entries {
+        let record: StickyRecord = typed::decode(entry)?;
+        if record.pool == block.pool() && block.contains(record.host) {
+            kept.push((record.host, record.sticky));
+        }
+    }
+    Ok(kept)
 }
 
 /// Gives back a block none of whose addresses is held; says whether it did.

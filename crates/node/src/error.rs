@@ -115,6 +115,21 @@ pub enum NodeError {
         /// The cluster store.
         store: String,
     },
+    /// The address of an identity is in use by the same identity.
+    #[error(
+        "{identity} keeps its address {address} in network {network}, which is still in use by {holder}; \
+         it is given again when that is deleted"
+    )]
+    StickyInUse {
+        /// The identity.
+        identity: String,
+        /// Its address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+        /// Who uses it.
+        holder: Holder,
+    },
     /// The caller has gone away.
     #[error("the caller of ADD for {holder} in network {network} is gone; nothing is reserved")]
     Unwanted {
@@ -164,6 +179,8 @@ pub enum NodeError {
         owner: NodeName,
         /// Why it does not, in words; perhaps nothing.
         reason: String,
+        /// Whether asking again is of no use: the address is somebody else's.
+        settled: bool,
     },
     /// The block of an address went to another node.
     #[error(
@@ -227,7 +244,10 @@ pub enum NodeError {
 
 impl NodeError {
     /// The same error, with what other nodes said when they were asked to lend.
-    pub(crate) fn with_reasons(mut self, reasons: &[String]) -> Self {
+    pub(crate) fn with_reasons(mut self, reasons: &[String], is_settled: bool) -> Self {
+        if let Self::AddressElsewhere { settled, .. } = &mut self {
+            *settled = is_settled;
+        }
         if let Self::AddressElsewhere { reason, .. } | Self::Exhausted { reason, .. } = &mut self
             && !reasons.is_empty()
         {
@@ -249,6 +269,7 @@ impl NodeError {
         match self {
             Self::Store(error) => error.is_retryable(),
             Self::Ledger(LedgerError::Locked { .. })
+            | Self::StickyInUse { .. }
             | Self::Exhausted { .. }
             | Self::AddressTaken { .. }
             | Self::AddressElsewhere { .. }

@@ -7,7 +7,7 @@
 use log::{debug, info};
 use weft_blocks::ledger::{Outcome, Want};
 use weft_blocks::{Holder, Ledger, Reservation};
-use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord};
+use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, Sticky};
 use weft_store::{Expected, Op, TxnOutcome, keys, typed};
 
 use crate::claims::renewed;
@@ -38,20 +38,26 @@ async fn answer_one(
         Some(address) => match ledger.network().locate(address) {
             Some((pool, host)) => Want::Exactly(pool, host),
             None => {
-                return refuse(cluster, ledger, id, requested, "no subnet has this address").await;
+                let reason = "no subnet has this address";
+                return refuse(cluster, ledger, id, requested, reason, false).await;
             }
         },
     };
-    let reservation = match ledger.lend(want, &requested.record.borrower, id)? {
+    let sticky = requested.record.sticky.as_ref();
+    let reservation = match ledger.lend(want, &requested.record.borrower, id, sticky)? {
         Outcome::Held(reservation) => reservation,
         other => {
+            let by_itself = match &other {
+                Outcome::Taken(holder) => is_itself(ledger, holder, sticky)?,
+                _ => false,
+            };
             let reason = match other {
                 Outcome::Taken(holder) => format!("the address is held by {holder}"),
                 Outcome::NoRoom => "its blocks are full".into(),
                 Outcome::NotOwned(_) => "the address lies in none of its blocks".into(),
                 _ => "the address is never handed out".into(),
             };
-            return refuse(cluster, ledger, id, requested, &reason).await;
+            return refuse(cluster, ledger, id, requested, &reason, by_itself).await;
         }
     };
     let (pool, host) = (reservation.pool, reservation.host);
@@ -59,7 +65,7 @@ async fn answer_one(
     let owned = cluster.block_record(name, &block).await?;
     let Some((_, revision)) = owned.filter(|(record, _)| record.node == *cluster.node()) else {
         // What the ledger believes is out of date, and will be put right.
-        return refuse(cluster, ledger, id, requested, "it lost the block just now").await;
+        return refuse(cluster, ledger, id, requested, "it lost the block just now", false).await;
     };
     let granted =
         LoanRecord { answer: Some(LoanAnswer::Granted { pool, host }), ..requested.record.clone() };
@@ -94,14 +100,26 @@ async fn answer_one(
     Ok(())
 }
 
+/// Whether the holder is, or is kept or lent for, the identity that asks.
+pub(crate) fn is_itself(
+    ledger: &Ledger,
+    holder: &Holder,
+    sticky: Option<&Sticky>,
+) -> Result<bool, NodeError> {
+    let Some(sticky) = sticky else { return Ok(false) };
+    let held = ledger.reservation(holder)?;
+    Ok(held.and_then(|held| held.sticky).is_some_and(|of| of.identity == sticky.identity))
+}
+
 async fn refuse(
     cluster: &Cluster,
     ledger: &Ledger,
     id: LoanId,
     requested: &Requested,
     reason: &str,
+    by_itself: bool,
 ) -> Result<(), NodeError> {
-    let answer = Some(LoanAnswer::Refused { reason: reason.to_owned() });
+    let answer = Some(LoanAnswer::Refused { reason: reason.to_owned(), by_itself });
     let refused = LoanRecord { answer, ..requested.record.clone() };
     let key = keys::request(ledger.network().name(), id);
     let expected = Expected::Revision(requested.revision);

@@ -12,6 +12,7 @@
 //! - [`addresses`]: an address for a holder: from the ledger, after a claim, or borrowed.
 //! - [`claims`]: blocks, claimed, adopted, given back, lost.
 //! - [`loans`], [`lending`]: the borrower's and the lender's part of a loan.
+//! - [`stickies`]: the same address for the same identity.
 //! - [`steward`]: what the agent does about blocks and loans.
 //! - [`nodes`]: removing a node.
 //! - [`inspect`]: what is in use, and where store and node differ.
@@ -34,6 +35,7 @@ pub mod nodes;
 mod presence;
 pub mod sandboxes;
 pub mod steward;
+pub mod stickies;
 pub mod surroundings;
 
 pub use cluster::Cluster;

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use log::{debug, info};
-use weft_blocks::ledger::Want;
+use weft_blocks::ledger::{About, Want};
 use weft_blocks::reservation::Loan;
-use weft_blocks::{Holder, Ledger, Reservation, Sandbox};
+use weft_blocks::{Holder, Ledger, Reservation};
 use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, NodeName};
 use weft_store::{Op, Revision, TxnOutcome, keys, typed};
 
@@ -29,7 +29,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// How one lender was found.
 enum Asked {
     Lent(Reservation),
-    Refused(String),
+    /// With the reason, and whether asking again is of no use.
+    Refused(String, bool),
     Silent,
 }
 
@@ -40,7 +41,7 @@ pub(crate) async fn borrow(
     ledger: &Ledger,
     holder: &Holder,
     want: Want,
-    sandbox: Option<&Sandbox>,
+    about: About<'_>,
     failure: NodeError,
     still_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Reservation, NodeError> {
@@ -58,12 +59,13 @@ pub(crate) async fn borrow(
         _ => lenders(cluster, ledger).await?,
     };
     let mut reasons = vec![];
+    let mut settled = true;
     for lender in lenders {
         if !still_wanted() {
             let network = ledger.network().name().clone();
             return Err(NodeError::Unwanted { holder: holder.clone(), network });
         }
-        match ask(cluster, ledger, holder, &lender, wanted, sandbox).await? {
+        match ask(cluster, ledger, holder, &lender, wanted, about).await? {
             Asked::Lent(reservation) => {
                 info!(
                     "network {}: node {lender} lends {}",
@@ -72,14 +74,20 @@ pub(crate) async fn borrow(
                 );
                 return Ok(reservation);
             }
-            Asked::Refused(reason) => reasons.push(format!("node {lender}: {reason}")),
-            Asked::Silent => reasons.push(format!(
-                "node {lender} did not answer within {} s; is weftd running there?",
-                PATIENCE.as_secs()
-            )),
+            Asked::Refused(reason, is_settled) => {
+                settled &= is_settled;
+                reasons.push(format!("node {lender}: {reason}"));
+            }
+            Asked::Silent => {
+                settled = false;
+                reasons.push(format!(
+                    "node {lender} did not answer within {} s; is weftd running there?",
+                    PATIENCE.as_secs()
+                ));
+            }
         }
     }
-    Err(failure.with_reasons(&reasons))
+    Err(failure.with_reasons(&reasons, settled))
 }
 
 /// The nodes that own blocks of the network and whose agents live, in an order by chance.
@@ -102,7 +110,7 @@ async fn ask(
     holder: &Holder,
     lender: &NodeName,
     wanted: Option<IpAddr>,
-    sandbox: Option<&Sandbox>,
+    about: About<'_>,
 ) -> Result<Asked, NodeError> {
     let name = ledger.network().name();
     let id = LoanId::new(cluster.surroundings().random());
@@ -116,6 +124,7 @@ async fn ask(
         borrower: cluster.node().clone(),
         lender: lender.clone(),
         wanted,
+        sticky: about.sticky.cloned(),
         answer: None,
     };
     let ops = [
@@ -128,12 +137,12 @@ async fn ask(
     }
     let Some(answer) = answer(cluster, ledger, id).await? else { return Ok(Asked::Silent) };
     let asked = match answer {
-        LoanAnswer::Refused { reason } => Asked::Refused(reason),
+        LoanAnswer::Refused { reason, by_itself } => Asked::Refused(reason, !by_itself),
         LoanAnswer::Granted { pool, host } => {
             let loan = Loan { id, lender: lender.clone() };
-            match ledger.borrow(holder, (pool, host), &loan, sandbox)? {
+            match ledger.borrow(holder, (pool, host), &loan, about)? {
                 Some(reservation) => Asked::Lent(reservation),
-                None => Asked::Refused("the address is in use on this node by now".into()),
+                None => Asked::Refused("the address is in use on this node by now".into(), true),
             }
         }
     };

@@ -185,9 +185,12 @@ impl Cluster {
         if let TxnOutcome::Conflict { .. } = self.store().transact(&ops).await? {
             return Err(NodeError::Contended { network: name.clone() });
         }
-        for prefix in
-            [keys::blocks_prefix(name), keys::endpoints_prefix(name), keys::requests_prefix(name)]
-        {
+        for prefix in [
+            keys::blocks_prefix(name),
+            keys::endpoints_prefix(name),
+            keys::requests_prefix(name),
+            keys::stickies_prefix(name),
+        ] {
             for entry in self.store().list(&prefix).await?.entries {
                 self.store().transact(&[Op::delete(entry.key)]).await?;
             }

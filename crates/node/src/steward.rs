@@ -15,7 +15,7 @@ use weft_blocks::ledger::Counts;
 use weft_model::{Block, Network, NetworkName};
 
 use crate::loans::View;
-use crate::{Cluster, NodeError, claims, lending, loans, networks};
+use crate::{Cluster, NodeError, claims, lending, loans, networks, stickies};
 
 /// When blocks come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,7 @@ impl Steward {
         lending::answer(&self.cluster, &ledger, view).await?;
         lending::reclaim(&self.cluster, &ledger, view).await?;
         found.lost |= loans::tidy(&self.cluster, &ledger, view).await?;
+        stickies::expire(&self.cluster, &ledger).await?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;
         self.release_idle(&ledger).await?;

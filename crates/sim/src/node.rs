@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_blocks::ledger::Want;
+use weft_blocks::ledger::{About, Want};
 use weft_blocks::{Holder, Ledger, Reservation};
-use weft_model::{Network, NodeName};
+use weft_model::{Network, NodeName, Sticky};
 use weft_node::loans::{Requested, View};
 use weft_node::steward::{Policy, Steward};
-use weft_node::{Cluster, NodeError, Surroundings, addresses, networks};
+use weft_node::{Cluster, NodeError, Surroundings, addresses, networks, stickies};
 use weft_store::{keys, typed};
 
 use crate::world::{TaskId, World};
@@ -85,14 +85,26 @@ impl Node {
     }
 
     /// The program that ADD runs.
-    pub(crate) fn add(&self, network: &Network, holder: Holder, want: Want) -> Task {
+    pub(crate) fn add(
+        &self,
+        network: &Network,
+        holder: Holder,
+        want: Want,
+        sticky: Option<Sticky>,
+    ) -> Task {
         let (cluster, data_dir, network) =
             (self.cluster.clone(), self.data_dir.clone(), network.clone());
         Box::pin(async move {
             let reserved = async {
                 networks::cache(&data_dir, &network)?;
                 let ledger = Ledger::open(&data_dir, network)?;
-                addresses::reserve(&cluster, ledger, &holder, want, None, &|| true).await
+                let about = About { sandbox: None, sticky: sticky.as_ref() };
+                match &sticky {
+                    Some(sticky) if want == Want::Any => {
+                        stickies::reserve(&cluster, ledger, &holder, sticky, about, &|| true).await
+                    }
+                    _ => addresses::reserve(&cluster, ledger, &holder, want, about, &|| true).await,
+                }
             };
             let reserved = reserved.await;
             Ended::Added(holder, reserved)

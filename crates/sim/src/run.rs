@@ -1,5 +1,6 @@
 //! The simulation itself: what happens next, and whether it should have.
 
+use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use weft_model::block::BlockRecord;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{
     Block, ContainerId, HostNumber, IfName, Network, NetworkName, NetworkSpec, NodeName, PoolIndex,
-    Vni,
+    Sticky, Vni,
 };
 use weft_node::steward::Policy;
 use weft_store::{Op, keys, typed};
@@ -342,7 +343,12 @@ impl Simulation {
         };
         let node = &mut self.nodes[number];
         node.containers.insert(holder.clone(), false);
-        let task = node.add(&self.network, holder, want);
+        // Some come with an identity, of which there may be two at a time. They never expire, for
+        // that goes by the real clock.
+        let identity = self.chance(self.nodes.len() as u64);
+        let sticky = (self.chance(5) == 0)
+            .then(|| Sticky { identity: format!("s{identity}"), keep: u64::from(u32::MAX) });
+        let task = self.nodes[number].add(&self.network, holder, want, sticky);
         self.start(number, task).map(drop)
     }
 
@@ -504,13 +510,20 @@ impl Simulation {
                 continue;
             }
             let ledger = node.ledger(&self.network)?;
-            if let Some(reservation) = ledger.reservations()?.first() {
-                bail!("node {}: {reservation:?} is left", node.number);
+            let mut kept: BTreeMap<Block, u64> = BTreeMap::new();
+            for reservation in ledger.reservations()? {
+                if !matches!(reservation.holder, Holder::Kept { .. }) {
+                    bail!("node {}: {reservation:?} is left", node.number);
+                }
+                let bits = ledger.network().pool(reservation.pool).context("a pool")?.block_bits();
+                let block = Block::containing(reservation.pool, reservation.host, bits);
+                *kept.entry(block).or_default() += 1;
             }
             for (block, counts) in ledger.usage()? {
                 stood.insert(keys::block(self.network.name(), &block));
                 let assignable = self.assignable(&block);
-                if u64::from(counts.free) != assignable {
+                let kept = kept.get(&block).copied().unwrap_or(0);
+                if u64::from(counts.free) + kept != assignable {
                     bail!("block {block}: {} of {assignable} addresses are free", counts.free);
                 }
             }

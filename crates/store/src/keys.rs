@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use weft_model::{Block, LoanId, NetworkName, NodeName, Vni};
+use weft_model::{Block, LoanId, NetworkName, NodeName, StickyId, Vni};
 
 /// Under which all network definitions lie.
 pub fn networks_prefix() -> &'static str {
@@ -69,6 +69,16 @@ pub fn endpoint(network: &NetworkName, address: IpAddr) -> String {
 /// The address that a key is about.
 pub fn endpoint_of(key: &str) -> Option<IpAddr> {
     last_segment(key, "endpoints/")
+}
+
+/// Under which the addresses of stable identities lie.
+pub fn stickies_prefix(network: &NetworkName) -> String {
+    format!("sticky/{network}/")
+}
+
+/// The address of a stable identity.
+pub fn sticky(network: &NetworkName, id: StickyId) -> String {
+    format!("sticky/{network}/{id}")
 }
 
 /// Under which the requests to borrow addresses of a network lie.

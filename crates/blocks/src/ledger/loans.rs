@@ -6,9 +6,9 @@
 
 use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
-use super::{Ledger, Locked, Outcome, Want, now, read_reservation};
+use super::{About, Ledger, Locked, Outcome, Want, now, read_reservation};
 use crate::index::{Slot, State};
-use crate::reservation::{Holder, LENT, Loan, Reservation, Sandbox};
+use crate::reservation::{Holder, LENT, Loan, Reservation, Sticky};
 use crate::{LedgerError, files};
 
 /// An address of a block that lives on another node.
@@ -24,10 +24,34 @@ pub struct Away {
 
 impl Ledger {
     /// Sets an address aside for another node. Asked again for the same loan, it says the same.
-    pub fn lend(&self, want: Want, to: &NodeName, loan: LoanId) -> Result<Outcome, LedgerError> {
+    /// What is kept for the identity that it is lent for is lent to it.
+    pub fn lend(
+        &self,
+        want: Want,
+        to: &NodeName,
+        loan: LoanId,
+        sticky: Option<&Sticky>,
+    ) -> Result<Outcome, LedgerError> {
         let mut locked = self.lock()?;
         let same = |reservation: &Reservation| matches!(&reservation.holder, Holder::Lent { loan: Some(id), .. } if *id == loan);
         if let Some(reservation) = self.lent()?.into_iter().find(same) {
+            return Ok(Outcome::Held(reservation));
+        }
+        let lent = |pool, host| Holder::Lent {
+            pool,
+            host,
+            node: to.clone(),
+            loan: Some(loan),
+            sticky: sticky.cloned(),
+        };
+        if let Some((slot, kept)) = locked.kept_slot(sticky, want)? {
+            let reservation = Reservation {
+                holder: lent(kept.pool, kept.host),
+                sticky: sticky.cloned(),
+                created: now(),
+                ..kept.clone()
+            };
+            locked.hand_over(slot, &kept.holder, &reservation)?;
             return Ok(Outcome::Held(reservation));
         }
         let slot = match locked.choose(want)? {
@@ -39,8 +63,8 @@ impl Ledger {
             return Ok(Outcome::Withheld);
         };
         let host = HostNumber::new(record.host);
-        let holder = Holder::Lent { pool, host, node: to.clone(), loan: Some(loan) };
-        locked.enter(slot, &holder, None).map(Outcome::Held)
+        let about = About { sandbox: None, sticky };
+        locked.enter(slot, &lent(pool, host), about).map(Outcome::Held)
     }
 
     /// The addresses that live on other nodes.
@@ -55,7 +79,13 @@ impl Ledger {
 
     /// Enters a block some of whose addresses are in use elsewhere, or here by a loan. A block that
     /// is entered already has the addresses set aside that are `away`.
-    pub fn add_used_block(&self, block: &Block, away: &[Away]) -> Result<(), LedgerError> {
+    /// So are those that are `kept` for identities.
+    pub fn add_used_block(
+        &self,
+        block: &Block,
+        away: &[Away],
+        kept: &[(HostNumber, Sticky)],
+    ) -> Result<(), LedgerError> {
         let mut locked = self.lock()?;
         locked.index.begin().map_err(self.index_error())?;
         for away in away {
@@ -65,6 +95,7 @@ impl Ledger {
                 host: away.host,
                 node: away.node.clone(),
                 loan: away.loan,
+                sticky: None,
             };
             self.put_reservation(&Reservation {
                 holder,
@@ -73,8 +104,25 @@ impl Ledger {
                 addresses: addresses.iter().collect(),
                 sandbox: None,
                 loan: None,
+                sticky: None,
                 created: now(),
             })?;
+        }
+        for (host, sticky) in kept {
+            let Some(addresses) = self.network.addresses(block.pool(), *host) else { continue };
+            let held = Reservation {
+                holder: Holder::Node,
+                pool: block.pool(),
+                host: *host,
+                addresses: addresses.iter().collect(),
+                sandbox: None,
+                loan: None,
+                sticky: None,
+                created: now(),
+            };
+            if self.kept(sticky.id())?.is_none() && !locked.is_away(block.pool(), *host) {
+                self.put_reservation(&self.kept_reservation(&held, sticky))?;
+            }
         }
         // The number is that of the first slot, and rebuilding gives a new one.
         self.put_block(block, 0)?;
@@ -89,7 +137,7 @@ impl Ledger {
         holder: &Holder,
         (pool, host): (PoolIndex, HostNumber),
         loan: &Loan,
-        sandbox: Option<&Sandbox>,
+        about: About<'_>,
     ) -> Result<Option<Reservation>, LedgerError> {
         let mut locked = self.lock()?;
         let Some(addresses) = self.network.addresses(pool, host) else { return Ok(None) };
@@ -107,8 +155,9 @@ impl Ledger {
             pool,
             host,
             addresses: addresses.iter().collect(),
-            sandbox: sandbox.cloned(),
+            sandbox: about.sandbox.cloned(),
             loan: Some(loan.clone()),
+            sticky: about.sticky.cloned(),
             created: now(),
         };
         files::create_dir(&self.dir.loans())?;

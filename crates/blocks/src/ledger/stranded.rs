@@ -52,7 +52,9 @@ impl Locked<'_> {
     /// Whether the reservation is of an address that is neither borrowed nor in an own block, or of
     /// one that was lent by another owner while the block was not this node's.
     pub(super) fn is_stranded(&self, reservation: &Reservation) -> Result<bool, LedgerError> {
-        if reservation.loan.is_some() || matches!(reservation.holder, Holder::Lent { .. }) {
+        if reservation.loan.is_some()
+            || !matches!(reservation.holder, Holder::Node | Holder::Attachment { .. })
+        {
             return Ok(false);
         }
         let Reservation { pool, host, .. } = *reservation;

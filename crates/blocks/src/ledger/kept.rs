@@ -1,0 +1,77 @@
+//! Addresses that are kept for an identity while nobody holds them.
+
+use weft_model::StickyId;
+
+use super::{Ledger, Locked, Want, now, read_reservation};
+use crate::index::Slot;
+use crate::reservation::{Holder, KEPT, Reservation, Sticky};
+use crate::{LedgerError, files};
+
+impl Ledger {
+    /// The address that is kept here for an identity.
+    pub fn kept(&self, id: StickyId) -> Result<Option<Reservation>, LedgerError> {
+        read_reservation(&self.dir.reservations().join(format!("{KEPT}{id}")))
+    }
+
+    /// Frees the addresses whose identities have not come back in time, and says which.
+    pub fn expire(&self) -> Result<Vec<Reservation>, LedgerError> {
+        let names = files::names_in(&self.dir.reservations())?;
+        let mut expired = vec![];
+        for name in names.iter().filter(|name| name.starts_with(KEPT)) {
+            let Some(kept) = read_reservation(&self.dir.reservations().join(name))? else {
+                continue;
+            };
+            if matches!(&kept.holder, Holder::Kept { until, .. } if *until <= now()) {
+                expired.extend(self.release(&kept.holder)?);
+            }
+        }
+        Ok(expired)
+    }
+
+    /// What stands for an address that is kept from now on.
+    pub(super) fn kept_reservation(&self, of: &Reservation, sticky: &Sticky) -> Reservation {
+        let until = now().saturating_add(sticky.keep);
+        Reservation {
+            holder: Holder::Kept { sticky: sticky.clone(), until },
+            sandbox: None,
+            loan: None,
+            sticky: None,
+            created: now(),
+            ..of.clone()
+        }
+    }
+}
+
+impl Locked<'_> {
+    /// The slot that is kept for an identity, with what keeps it, if it is what is wanted.
+    pub(super) fn kept_slot(
+        &self,
+        sticky: Option<&Sticky>,
+        want: Want,
+    ) -> Result<Option<(Slot, Reservation)>, LedgerError> {
+        let Some(sticky) = sticky else { return Ok(None) };
+        let Some(kept) = self.ledger.kept(sticky.id())? else { return Ok(None) };
+        if !matches!(want, Want::Any) && want != Want::Exactly(kept.pool, kept.host) {
+            return Ok(None);
+        }
+        let slot = self.base_of(kept.pool, kept.host)?;
+        Ok(slot.map(|slot| (slot, kept)))
+    }
+
+    /// Hands a slot from one holder to the next, without anybody else coming in between. If this is
+    /// cut short both files stand for the slot, and releasing either of them leaves it to the other.
+    pub(super) fn hand_over(
+        &mut self,
+        slot: Slot,
+        from: &Holder,
+        to: &Reservation,
+    ) -> Result<(), LedgerError> {
+        let ledger = self.ledger;
+        let path = ledger.dir.reservation(from);
+        self.change(|locked| {
+            ledger.put_reservation(to)?;
+            files::remove(&path)?;
+            locked.index.rehold(slot, to.holder.hash()).map_err(ledger.index_error())
+        })
+    }
+}
