@@ -138,7 +138,12 @@ fn compare(networks: &[Plugin; 2], ip_masq: bool, parallel: usize, calls: usize)
 }
 
 /// Makes one call for each sandbox, all at the same time.
-fn batch(network: &Plugin, verb: &str, sandboxes: &[Sandbox], samples: &mut Samples) -> Result<()> {
+pub(crate) fn batch(
+    network: &Plugin,
+    verb: &str,
+    sandboxes: &[Sandbox],
+    samples: &mut Samples,
+) -> Result<()> {
     let took = std::thread::scope(|scope| {
         let calls: Vec<_> = sandboxes
             .iter()

@@ -11,6 +11,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod attach;
+mod cluster;
+mod ipam;
 mod plugin;
 mod report;
 mod sandbox;
@@ -39,6 +41,10 @@ enum What {
     Attach(attach::Options),
     /// TCP throughput and round trips between containers on two hosts, and over a vxlan device made by hand.
     Traffic(traffic::Options),
+    /// ADD of weft-ipam and of the reference host-local: with few and many reservations, and many at the same time.
+    Ipam(ipam::Options),
+    /// Addresses that a cluster of many nodes gives out in a second, on one Consul server.
+    Cluster(cluster::Options),
 }
 
 fn main() -> Result<()> {
@@ -48,5 +54,7 @@ fn main() -> Result<()> {
     match arguments.what {
         What::Attach(options) => attach::measure(&options, &weft, &arguments.reference),
         What::Traffic(options) => traffic::measure(&options, &weft),
+        What::Ipam(options) => ipam::measure(&options, &weft, &arguments.reference),
+        What::Cluster(options) => cluster::measure(&options),
     }
 }

@@ -27,9 +27,26 @@ pub(crate) fn title(text: &str) {
 
 /// Prints one line: what was measured, weft's figure, the peer's, the ratio of the two and how it stands to the goal.
 pub(crate) fn line(what: &str, unit: &str, weft: f64, peer: f64, goal: Option<Goal>) {
-    let ratio = weft / peer;
+    compare(what, unit, ("weft", weft), ("peer", peer), goal);
+}
+
+/// Prints one line: two figures, what they are of, their ratio and how it stands to the goal.
+pub(crate) fn compare(
+    what: &str,
+    unit: &str,
+    (name, figure): (&str, f64),
+    (other_name, other): (&str, f64),
+    goal: Option<Goal>,
+) {
+    let ratio = figure / other;
+    let digits = if ratio < 0.1 { 4 } else { 2 };
     let goal = goal.map(|goal| goal.verdict(ratio)).unwrap_or_default();
     println!(
-        "  {what:<28} weft {weft:>8.2} {unit:<6} peer {peer:>8.2} {unit:<6} ratio {ratio:>5.2}  {goal}"
+        "  {what:<28} {name} {figure:>8.2} {unit:<6} {other_name} {other:>8.2} {unit:<6} ratio {ratio:>6.digits$}  {goal}"
     );
+}
+
+/// Prints one line: a figure without a peer, and how it stands to the goal.
+pub(crate) fn single(what: &str, unit: &str, figure: f64, goal: Goal) {
+    println!("  {what:<28} weft {figure:>8.0} {unit:<6} {}", goal.verdict(figure));
 }

@@ -231,7 +231,7 @@ fn answer(echo: &UdpSocket, done: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-fn wait_until(what: &str, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait_until(what: &str, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !ready()? {
         if Instant::now() > deadline {
