@@ -1,8 +1,11 @@
 //! Looking at what is, with the kernel's part: which containers are alive, and in what store, files
 //! and devices differ.
 
+mod release;
+
+pub use release::{Force, ReleaseError, Released};
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use weft_blocks::{Holder, Ledger, Reservation, Sandbox};
@@ -10,8 +13,8 @@ use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
 use weft_datapath::ports;
-use weft_model::{Attachment, Network, NetworkName, NodeName, device};
-use weft_node::inspect::{self, Books, Damaged, Difference, Fix, Kind, Shelf, shown};
+use weft_model::{Attachment, Network, NetworkName, device};
+use weft_node::inspect::{self, Books, Damaged, Difference, Files, Fix, Kind, shown};
 use weft_node::{NodeError, networks, sandboxes};
 
 use crate::peers::Roster;
@@ -42,98 +45,6 @@ pub struct Checked {
     pub failures: Vec<String>,
 }
 
-/// Why an address is not released.
-#[derive(Debug, thiserror::Error)]
-pub enum ReleaseError {
-    /// Something failed.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// The address is none of the network's.
-    #[error("address {address} lies in no subnet of network {network}")]
-    Outside {
-        /// The address.
-        address: IpAddr,
-        /// The network.
-        network: NetworkName,
-    },
-    /// Nobody holds it.
-    #[error("address {address} of network {network} is not held by anybody on this node{hint}")]
-    NotHeld {
-        /// The address.
-        address: IpAddr,
-        /// The network.
-        network: NetworkName,
-        /// Where it may be held, in words.
-        hint: String,
-    },
-    /// It is held on another node.
-    #[error(
-        "address {address} of network {network} lies in a block of node {owner}, and only that node \
-         knows who holds it; run this command there"
-    )]
-    Elsewhere {
-        /// The address.
-        address: IpAddr,
-        /// The network.
-        network: NetworkName,
-        /// The block's owner.
-        owner: NodeName,
-    },
-    /// It is lent.
-    #[error(
-        "address {address} of network {network} is lent to node {node}, and comes back when that \
-         node has no use for it; run this command there"
-    )]
-    Lent {
-        /// The address.
-        address: IpAddr,
-        /// The network.
-        network: NetworkName,
-        /// To whom.
-        node: NodeName,
-    },
-    /// It is this host's own.
-    #[error("address {address} of network {network} is this host's own, and kept with the network")]
-    OwnAddress {
-        /// The address.
-        address: IpAddr,
-        /// The network.
-        network: NetworkName,
-    },
-    /// The container is there.
-    #[error(
-        "address {address} of network {network} is held by {holder}, which {state}; delete that \
-         container, or use --force if it does not use the address any more"
-    )]
-    InUse {
-        /// The address.
-        address: IpAddr,
-        /// The network.
-        network: NetworkName,
-        /// The container.
-        holder: String,
-        /// What is known of it, in words.
-        state: String,
-    },
-}
-
-impl From<NodeError> for ReleaseError {
-    fn from(error: NodeError) -> Self {
-        Self::Host(error.into())
-    }
-}
-
-/// An address that was released.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Released {
-    /// Who held it.
-    pub holder: Holder,
-    /// What is known of that container.
-    pub life: Life,
-    /// The owner of the block, if the address was borrowed.
-    pub lender: Option<NodeName>,
-}
-
 /// The interfaces of this host by name.
 type Links = BTreeMap<String, Link>;
 
@@ -148,17 +59,17 @@ impl Host {
     pub async fn check(&self, name: &NetworkName, fixing: Fixing) -> Result<Checked, HostError> {
         let found = self.look_twice(name).await?;
         let fixable = found.iter().filter(|difference| difference.fix != Fix::None);
-        let mut fixes: Vec<Fix> = vec![];
+        let mut todo: Vec<Fix> = vec![];
         for difference in fixable {
-            if !fixes.contains(&difference.fix) {
-                fixes.push(difference.fix.clone());
+            if !todo.contains(&difference.fix) {
+                todo.push(difference.fix.clone());
             }
         }
-        if fixing == Fixing::No || fixes.is_empty() {
+        if fixing == Fixing::No || todo.is_empty() {
             return Ok(Checked { left: found, ..Checked::default() });
         }
         let mut failures = vec![];
-        for fix in fixes {
+        for fix in todo {
             if let Err(error) = self.fix(name, &fix).await {
                 failures.push(error.to_string());
             }
@@ -194,10 +105,10 @@ impl Host {
         let mut all = books.compare();
         let links = self.links().await?;
         let state = SegmentState::read(data_dir, name);
-        for reservation in &books.shelf.reservations {
+        for reservation in &books.files.reservations {
             all.extend(self.compare_container(&books, reservation, state.as_ref(), &links).await?);
         }
-        all.extend(books.shelf.damaged.iter().map(|damaged| judge(&network, damaged, &links)));
+        all.extend(books.files.damaged.iter().map(|damaged| judge(&network, damaged, &links)));
         if let Some(state) = &state {
             if !self.is_intact(state).await? {
                 all.push(devices(state));
@@ -209,8 +120,8 @@ impl Host {
 
     fn network_gone(&self, network: &Network) -> Result<Difference, HostError> {
         let ledger = Ledger::open(&self.config().data_dir, network.clone());
-        let shelf = Shelf::read(&ledger.map_err(NodeError::from)?)?;
-        let containers = shelf.reservations.iter();
+        let files = Files::read(&ledger.map_err(NodeError::from)?)?;
+        let containers = files.reservations.iter();
         let containers = containers.filter(|r| matches!(r.holder, Holder::Attachment { .. }));
         let what = format!(
             "the store does not know the network any more, and this node has it, with {} addresses \
@@ -271,9 +182,9 @@ impl Host {
         state: &SegmentState,
         links: &Links,
     ) -> Result<Vec<Difference>, HostError> {
-        let shelf = &books.shelf;
-        let holders = shelf.reservations.iter().map(|reservation| &reservation.holder);
-        let holders = holders.chain(shelf.damaged.iter().filter_map(|d| d.holder.as_ref()));
+        let files = &books.files;
+        let holders = files.reservations.iter().map(|reservation| &reservation.holder);
+        let holders = holders.chain(files.damaged.iter().filter_map(|d| d.holder.as_ref()));
         let known: BTreeSet<String> =
             holders.filter_map(|holder| host_end(&books.network, holder)).collect();
         let unknown = links.values().filter(|link| {
@@ -339,108 +250,6 @@ impl Host {
         let Some(network) = network else { return Ok(()) };
         Ok(inspect::apply(self.cluster(), data_dir, &network, fix).await?)
     }
-
-    /// Frees an address that is held on this node. Unless forced, only where its container is gone.
-    pub async fn release_address(
-        &self,
-        name: &NetworkName,
-        address: IpAddr,
-        force: Force,
-    ) -> Result<Vec<Released>, ReleaseError> {
-        let data_dir = &self.config().data_dir;
-        let Some(network) = networks::cached(data_dir, name)? else {
-            let Some((network, _)) = self.cluster().network(name).await? else {
-                let store = self.cluster().store().describe();
-                return Err(NodeError::NoSuchNetwork { network: name.clone(), store }.into());
-            };
-            return Err(self.not_held(&network, address, None).await?);
-        };
-        let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
-        let shelf = Shelf::read(&ledger)?;
-        let links = self.links().await?;
-        let (mut held, mut lent) = (vec![], None);
-        for reservation in shelf.reservations.iter().filter(|r| r.addresses.contains(&address)) {
-            match &reservation.holder {
-                Holder::Lent { node, .. } => lent = Some(node.clone()),
-                holder => {
-                    let lender = reservation.loan.as_ref().map(|loan| loan.lender.clone());
-                    held.push((holder.clone(), reservation.sandbox.as_ref(), lender));
-                }
-            }
-        }
-        for damaged in shelf.damaged.iter().filter(|d| d.addresses.contains(&address)) {
-            if let Some(holder) = &damaged.holder {
-                held.push((holder.clone(), damaged.sandbox.as_ref(), None));
-            }
-        }
-        if held.is_empty() {
-            if let Some(node) = lent {
-                return Err(ReleaseError::Lent { address, network: name.clone(), node });
-            }
-            return Err(self.not_held(&network, address, Some(&ledger)).await?);
-        }
-        let mut released = vec![];
-        for (holder, sandbox, lender) in held {
-            let network = name.clone();
-            let Some(host_end) = host_end(ledger.network(), &holder) else {
-                return Err(ReleaseError::OwnAddress { address, network });
-            };
-            let life = life(sandbox, Some(&host_end), &links);
-            if life != Life::Gone && force == Force::No {
-                let state = match (life, sandbox) {
-                    (Life::Alive, Some(sandbox)) => {
-                        format!("is alive (network namespace {})", sandbox.netns.display())
-                    }
-                    (Life::Alive, None) => "is alive".to_owned(),
-                    _ => "may be alive: its reservation does not tell".to_owned(),
-                };
-                let holder = holder.to_string();
-                return Err(ReleaseError::InUse { address, network, holder, state });
-            }
-            released.push(Released { holder, life, lender });
-        }
-        for one in &released {
-            ledger.release(&one.holder).map_err(NodeError::from)?;
-        }
-        Ok(released)
-    }
-
-    /// Why an address that this node has no reservation of cannot be released here.
-    async fn not_held(
-        &self,
-        network: &Network,
-        address: IpAddr,
-        ledger: Option<&Ledger>,
-    ) -> Result<ReleaseError, NodeError> {
-        let name = network.name().clone();
-        let Some(block) = network.block_of(address) else {
-            return Ok(ReleaseError::Outside { address, network: name });
-        };
-        let not_held = |hint: &str| ReleaseError::NotHeld {
-            address,
-            network: name.clone(),
-            hint: hint.to_owned(),
-        };
-        let damaged = ledger.map(Shelf::read).transpose()?.is_some_and(|s| !s.damaged.is_empty());
-        if damaged && ledger.is_some_and(|ledger| ledger.owns(&block)) {
-            return Ok(not_held(
-                ", as far as can be told: there are damaged reservations, which `weftctl ipam \
-                 check` lists",
-            ));
-        }
-        if let Some(endpoint) = self.cluster().endpoints(&name).await?.remove(&address)
-            && endpoint.node != *self.cluster().node()
-        {
-            return Ok(ReleaseError::Lent { address, network: name, node: endpoint.node });
-        }
-        Ok(match self.cluster().block_record(&name, &block).await? {
-            Some((record, _)) if record.node != *self.cluster().node() => {
-                ReleaseError::Elsewhere { address, network: name, owner: record.node }
-            }
-            Some(_) => not_held(""),
-            None => not_held(": no node owns its block"),
-        })
-    }
 }
 
 /// Whether to put right what can be.
@@ -449,15 +258,6 @@ pub enum Fixing {
     /// Only look.
     No,
     /// Put it right.
-    Yes,
-}
-
-/// Whether to free an address whose container may be there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Force {
-    /// Refuse.
-    No,
-    /// Do it.
     Yes,
 }
 

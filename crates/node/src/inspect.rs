@@ -4,9 +4,9 @@
 //! Store and files are never read at one moment, so a single look can find a difference that is only
 //! a change under way. Who reports differences looks twice; see [`Difference::is_again`].
 
+mod compare;
 pub mod usage;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,7 @@ use serde::{Deserialize, Serialize};
 use weft_blocks::claim::Target;
 use weft_blocks::ledger::{Away, Counts, Want};
 use weft_blocks::{Holder, Ledger, LedgerError, Reservation, Sandbox};
-use weft_model::{
-    Block, ContainerId, HostNumber, IfName, LoanId, Network, NetworkName, NodeName, PoolIndex,
-};
+use weft_model::{Block, ContainerId, IfName, LoanId, Network, NetworkName, NodeName};
 use weft_store::{keys, typed};
 
 use crate::loans::{Requested, View};
@@ -171,18 +169,18 @@ fn holder_of(name: &str) -> Option<Holder> {
 
 /// The reservations of one network on this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Shelf {
+pub struct Files {
     /// Those that can be read.
     pub reservations: Vec<Reservation>,
     /// The others.
     pub damaged: Vec<Damaged>,
 }
 
-impl Shelf {
+impl Files {
     /// Reads all reservations of the ledger.
     pub fn read(ledger: &Ledger) -> Result<Self, NodeError> {
         let dir = ledger.dir().reservations();
-        let mut shelf = Self::default();
+        let mut files = Self::default();
         for entry in std::fs::read_dir(&dir).map_err(NodeError::io("read", &dir))? {
             let path = entry.map_err(NodeError::io("read", &dir))?.path();
             let content = match std::fs::read(&path) {
@@ -192,13 +190,13 @@ impl Shelf {
                 Err(error) => return Err(NodeError::io("read", path)(error)),
             };
             match serde_json::from_slice(&content) {
-                Ok(reservation) => shelf.reservations.push(reservation),
-                Err(_) => shelf.damaged.push(Damaged::of(path, &content)),
+                Ok(reservation) => files.reservations.push(reservation),
+                Err(_) => files.damaged.push(Damaged::of(path, &content)),
             }
         }
-        shelf.reservations.sort_by_key(|r| (r.pool, r.host, r.holder.clone()));
-        shelf.damaged.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(shelf)
+        files.reservations.sort_by_key(|r| (r.pool, r.host, r.holder.clone()));
+        files.damaged.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
     }
 }
 
@@ -212,7 +210,7 @@ pub struct Books {
     /// The ledger's blocks, each with how many of its addresses are free and held.
     pub blocks: Vec<(Block, Counts)>,
     /// The ledger's reservations.
-    pub shelf: Shelf,
+    pub files: Files,
     /// Those of them whose addresses are not this node's to use.
     pub stranded: Vec<Reservation>,
     /// Loans that are on their way back.
@@ -234,7 +232,7 @@ impl Books {
             node: cluster.node().clone(),
             network: network.clone(),
             blocks: vec![],
-            shelf: Shelf::default(),
+            files: Files::default(),
             stranded: vec![],
             returns: vec![],
             damage: vec![],
@@ -246,7 +244,7 @@ impl Books {
             for _ in 0..TRIES {
                 books.damage.clear();
                 books.blocks = books.spared(ledger.usage())?;
-                books.shelf = Shelf::read(&ledger)?;
+                books.files = Files::read(&ledger)?;
                 let again = books.spared(ledger.usage())?;
                 if books.blocks == again {
                     break;
@@ -272,257 +270,15 @@ impl Books {
             read => Ok(read?),
         }
     }
-
-    fn difference(&self, kind: Kind, what: String, remedy: impl Into<String>) -> Difference {
-        Difference {
-            network: self.network.name().clone(),
-            kind,
-            addresses: vec![],
-            what,
-            remedy: remedy.into(),
-            is_note: false,
-            fix: Fix::None,
-        }
-    }
-
-    fn block_of(&self, reservation: &Reservation) -> Option<Block> {
-        let pool = self.network.pool(reservation.pool)?;
-        Some(Block::containing(reservation.pool, reservation.host, pool.block_bits()))
-    }
-
-    fn has(&self, block: &Block) -> bool {
-        self.blocks.iter().any(|(own, _)| own == block)
-    }
-
-    /// All differences between files and store. A pure function of what was read.
-    pub fn compare(&self) -> Vec<Difference> {
-        let mut all: Vec<Difference> = self
-            .damage
-            .iter()
-            .map(|what| {
-                let remedy = "nothing else of the ledger can be compared until it is put right";
-                self.difference(Kind::DamagedFile, what.clone(), remedy)
-            })
-            .collect();
-        // Without its ledger a node seems to lack everything.
-        if self.damage.is_empty() {
-            self.compare_blocks(&mut all);
-            self.compare_reservations(&mut all);
-            self.compare_endpoints(&mut all);
-            self.compare_index(&mut all);
-        }
-        all
-    }
-
-    fn compare_blocks(&self, all: &mut Vec<Difference>) {
-        for (block, owner) in &self.view.blocks {
-            if *owner == self.node && !self.has(block) {
-                let what = format!("block {block} is this node's in the store, but not here");
-                let remedy = "nothing is lost: weftd, or the next container that needs room, takes \
-                              it up again; --fix does it now";
-                let fix = Fix::Adopt(*block);
-                all.push(Difference {
-                    fix,
-                    ..self.difference(Kind::BlockNotEntered, what, remedy)
-                });
-            }
-        }
-        for (block, counts) in &self.blocks {
-            let owner = self.view.blocks.get(block);
-            let (whose, remedy) = match owner {
-                Some(owner) if *owner == self.node => continue,
-                Some(owner) => (
-                    format!("node {owner}'s"),
-                    "--fix, or weftd, strikes it out here; containers with addresses in it must be \
-                     made anew",
-                ),
-                None => ("nobody's".to_owned(), "--fix, or weftd, takes it again"),
-            };
-            let what = format!(
-                "block {block}, {} of whose addresses are held here, is {whose} in the store",
-                counts.reserved
-            );
-            let difference = self.difference(Kind::BlockNotOwned, what, remedy);
-            all.push(Difference { fix: Fix::Verify, ..difference });
-        }
-    }
-
-    fn compare_reservations(&self, all: &mut Vec<Difference>) {
-        let mut holders: BTreeMap<(PoolIndex, HostNumber), Vec<&Reservation>> = BTreeMap::new();
-        for reservation in &self.shelf.reservations {
-            holders.entry((reservation.pool, reservation.host)).or_default().push(reservation);
-        }
-        for holders in holders.values().filter(|holders| holders.len() > 1) {
-            let names: Vec<String> = holders.iter().map(|r| r.holder.to_string()).collect();
-            let what = format!("{} is held by {}", shown(holders[0]), names.join(" and by "));
-            let remedy = "delete these containers but one and start them anew";
-            let addresses = holders[0].addresses.clone();
-            all.push(Difference { addresses, ..self.difference(Kind::HeldTwice, what, remedy) });
-        }
-        for reservation in &self.stranded {
-            let block = self.block_of(reservation);
-            let owner = block.and_then(|block| self.view.blocks.get(&block));
-            if owner == Some(&self.node) && block.is_some_and(|block| !self.has(&block)) {
-                // The block is to be entered, and then all is well.
-                continue;
-            }
-            let whose = owner.filter(|owner| **owner != self.node);
-            let what = format!(
-                "{} is held by {}, but {}",
-                shown(reservation),
-                reservation.holder,
-                whose.map_or_else(
-                    || "is not this node's to use".to_owned(),
-                    |owner| format!("belongs to node {owner}")
-                )
-            );
-            let remedy = "delete the container and start it anew";
-            all.push(Difference {
-                addresses: reservation.addresses.clone(),
-                ..self.difference(Kind::Stranded, what, remedy)
-            });
-        }
-        for reservation in &self.shelf.reservations {
-            if let Some(loan) = &reservation.loan
-                && !self.view.endpoints.values().any(|(endpoint, _)| {
-                    endpoint.loan == Some(loan.id) && endpoint.node == self.node
-                })
-            {
-                let what = format!(
-                    "{} is held by {}, borrowed from node {}, but the store knows nothing of the loan",
-                    shown(reservation),
-                    reservation.holder,
-                    loan.lender
-                );
-                all.push(Difference {
-                    addresses: reservation.addresses.clone(),
-                    ..self.difference(
-                        Kind::LoanUnknown,
-                        what,
-                        "weftd takes the container off the network; delete it and start it anew",
-                    )
-                });
-            }
-        }
-    }
-
-    fn compare_endpoints(&self, all: &mut Vec<Difference>) {
-        let find = |place: (PoolIndex, HostNumber)| {
-            self.shelf.reservations.iter().filter(move |r| (r.pool, r.host) == place)
-        };
-        let is_lent = |r: &Reservation| matches!(r.holder, Holder::Lent { .. });
-        for (address, (endpoint, _)) in &self.view.endpoints {
-            let Some(place) = self.network.locate(*address) else { continue };
-            if endpoint.node == self.node {
-                let is_damaged = self
-                    .shelf
-                    .damaged
-                    .iter()
-                    .any(|d| d.addresses.is_empty() || d.addresses.contains(address));
-                if find(place).any(|r| !is_lent(r)) || is_damaged {
-                    continue;
-                }
-                let back = endpoint.loan.is_some_and(|loan| self.returns.contains(&loan));
-                let what = match back {
-                    true => {
-                        format!("{address} was borrowed, is free again, and not given back yet")
-                    }
-                    false => format!("the store says that {address} is in use here; nobody has it"),
-                };
-                let fix = if endpoint.loan.is_some() { Fix::Tidy } else { Fix::None };
-                let remedy = match fix {
-                    Fix::None => "weft did not write this; delete the key if nobody else needs it",
-                    _ => "weftd gives it back to its lender; --fix does it now",
-                };
-                let difference = self.difference(Kind::EndpointUnused, what, remedy);
-                all.push(Difference { addresses: vec![*address], fix, ..difference });
-                continue;
-            }
-            let Some(block) = self.network.block_of(*address).filter(|block| self.has(block))
-            else {
-                continue;
-            };
-            if find(place).any(is_lent) {
-                continue;
-            }
-            let node = &endpoint.node;
-            let mut difference = match find(place).next() {
-                Some(reservation) => self.difference(
-                    Kind::NotSetAside,
-                    format!(
-                        "{address} is in use on node {node}, and held by {} here",
-                        reservation.holder
-                    ),
-                    "delete one of both containers and start it anew",
-                ),
-                None => {
-                    let what =
-                        format!("{address} is in use on node {node}, and counts as free here");
-                    self.difference(Kind::NotSetAside, what, "--fix sets it aside")
-                }
-            };
-            if find(place).next().is_none() {
-                let away = Away { host: place.1, node: node.clone(), loan: endpoint.loan };
-                difference.fix = Fix::SetAside(block, away);
-            }
-            all.push(Difference { addresses: vec![*address], ..difference });
-        }
-        for reservation in &self.shelf.reservations {
-            let Holder::Lent { node, loan, .. } = &reservation.holder else { continue };
-            let stands = |address| self.view.endpoints.contains_key(address);
-            let asked = loan.is_some_and(|loan| self.view.requests.contains_key(&loan));
-            if asked || reservation.addresses.iter().any(stands) {
-                continue;
-            }
-            let what = format!(
-                "{} is set aside for node {node}, which does not have it",
-                shown(reservation)
-            );
-            let remedy = "weftd takes it back within seconds; --fix does it now";
-            all.push(Difference {
-                addresses: reservation.addresses.clone(),
-                fix: Fix::Reclaim,
-                ..self.difference(Kind::LentToNobody, what, remedy)
-            });
-        }
-    }
-
-    fn compare_index(&self, all: &mut Vec<Difference>) {
-        let mut held: BTreeMap<Block, std::collections::BTreeSet<HostNumber>> = BTreeMap::new();
-        for reservation in &self.shelf.reservations {
-            if let Some(block) = self.block_of(reservation) {
-                held.entry(block).or_default().insert(reservation.host);
-            }
-        }
-        // Where the address of a damaged reservation lies only the index knows.
-        let mut unknown = self.shelf.damaged.len();
-        for (block, counts) in &self.blocks {
-            let (index, files) = (counts.reserved as usize, held.get(block).map_or(0, |h| h.len()));
-            if index >= files && index - files <= unknown {
-                unknown -= index - files;
-                continue;
-            }
-            let what = format!(
-                "the index counts {index} addresses of block {block} as held; there are reservations \
-                 of {files}"
-            );
-            // A new index would not know of an address whose reservation cannot be read.
-            let (fix, remedy) = match self.shelf.damaged.is_empty() {
-                true => (Fix::Reindex, "--fix makes the index anew"),
-                false => (Fix::None, "put the damaged reservations right first"),
-            };
-            all.push(Difference { fix, ..self.difference(Kind::Index, what, remedy) });
-        }
-    }
 }
 
 /// The addresses of a reservation, in words.
 pub fn shown(reservation: &Reservation) -> String {
     let addresses: Vec<String> = reservation.addresses.iter().map(ToString::to_string).collect();
-    match addresses.is_empty() {
-        true => format!("host {} of pool {}", reservation.host, reservation.pool),
-        false => addresses.join(" and "),
+    if addresses.is_empty() {
+        return format!("host {} of pool {}", reservation.host, reservation.pool);
     }
+    addresses.join(" and ")
 }
 
 /// What the store says of a network now.
@@ -591,9 +347,9 @@ pub async fn apply(
             let want = Want::Exactly(block.pool(), away.host);
             match away.loan {
                 // Does nothing to an address that a container has got meanwhile.
-                Some(loan) => ledger.lend(want, &away.node, loan).map(drop)?,
+                Some(loan) => ledger.lend(want, &away.node, loan, None).map(drop)?,
                 None if ledger.owns(block) => {
-                    ledger.add_used_block(block, std::slice::from_ref(away))?;
+                    ledger.add_used_block(block, std::slice::from_ref(away), &[])?;
                 }
                 None => {}
             }

@@ -13,7 +13,7 @@ use weft_model::{
     Block, Endpoint, HostNumber, Network, NetworkName, NodeName, Pool, PoolIndex, Subnet,
 };
 
-use super::Shelf;
+use super::Files;
 use crate::{Cluster, NodeError, networks};
 
 /// How much of a network is in use.
@@ -118,7 +118,7 @@ pub async fn read(
     let mut own = BTreeMap::new();
     if let Some(cached) = networks::cached(data_dir, network.name())? {
         let ledger = Ledger::open(data_dir, cached)?;
-        let lent = lent(&Shelf::read(&ledger)?, &ledger);
+        let lent = lent(&Files::read(&ledger)?, &ledger);
         for (block, counts) in ledger.usage()? {
             let lent = lent.get(&block).copied().unwrap_or(0);
             let held = u64::from(counts.reserved).saturating_sub(lent);
@@ -132,9 +132,9 @@ pub async fn read(
 }
 
 /// How many addresses of each own block are set aside for other nodes.
-fn lent(shelf: &Shelf, ledger: &Ledger) -> BTreeMap<Block, u64> {
+fn lent(files: &Files, ledger: &Ledger) -> BTreeMap<Block, u64> {
     let mut lent = BTreeMap::new();
-    for reservation in &shelf.reservations {
+    for reservation in &files.reservations {
         if matches!(reservation.holder, Holder::Lent { .. })
             && let Some(pool) = ledger.network().pool(reservation.pool)
         {

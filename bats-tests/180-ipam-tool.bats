@@ -1,0 +1,331 @@
+#!/usr/bin/env bats
+# What an administrator sees and puts right with weftctl: use of addresses, differences, removal of a node.
+#
+# The agent of host a does not run: nothing else puts anything right there.
+
+load helpers
+
+NET='{"cniVersion": "1.0.0", "name": "red", "type": "weft", "vni": 4201, "isGateway": true, "ipMasq": true,
+    "ipam": {"type": "weft-ipam", "subnet": "10.9.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}'
+DIR=/run/weft/networks/red
+
+setup() {
+    setup_underlay
+    start_consul
+    local host
+    for host in a b; do
+        add_host "$host"
+        write_node_config "$host"
+        add_container "$host" one
+        cni "$host" ADD one eth0 "$NET"
+    done
+    start_weftd b
+}
+
+teardown() {
+    dump_logs_of_failed_test
+    teardown_underlay
+}
+
+# check HOST [ARGS...]: `run`s weftctl ipam check there, for JSON, without what it logs.
+check() {
+    local host=$1
+    shift
+    run --separate-stderr weftctl "$host" --output json ipam check "$@"
+}
+
+# assert_found KIND [STATE]: one difference of that kind is in $output, and nothing but notes besides.
+assert_found() {
+    assert_json '[.[] | select(.state != "note")] | length' 1
+    assert_json '.[] | select(.state != "note") | .kind' "$1"
+    assert_json '.[] | select(.state != "note") | .state' "${2:-left}"
+}
+
+# assert_fixed KIND: check finds it, --fix puts it right, and then there is none.
+assert_fixed() {
+    check a
+    [[ $status == 1 ]]
+    assert_found "$1"
+    check a --fix
+    [[ $status == 0 ]]
+    assert_found "$1" fixed
+    check a
+    [[ $status == 0 ]]
+    assert_equal "$output" "[]"
+}
+
+# block_of HOST: prints the block that the host claimed first.
+block_of() {
+    weftctl "$1" --output json block list | jq -r --arg node "$1" 'first(.[] | select(.node == $node)) | .block'
+}
+
+kv() {
+    consul_cmd kv "$@"
+}
+
+@test "ipam show: what is owned in the cluster, what is in use on this node, and what only others know" {
+    run weftctl a ipam show --network red
+    [[ $status == 0 ]]
+    [[ $output == *"pool 0  10.9.0.0/24  253        30     223      [#.........] 11 %"* ]] || fail "$output"
+    # The host and one container.
+    [[ $output == *"a     1       14         2     0     12    0         [#.........] 14 %"* ]] || fail "$output"
+    [[ $output == *"b     1       16         –     0     –     0         –"* ]] || fail "$output"
+    run weftctl b --output json ipam show
+    assert_json '.[0].network' red
+    assert_json '.[0].nodes[] | select(.node == "b") | .held' 2
+    assert_json '.[0].nodes[] | select(.node == "a") | .held' null
+    assert_json '.[0].blocks[] | select(.node == "b") | .free' 14
+}
+
+@test "ipam check: nothing to find on two nodes in good order" {
+    local host
+    for host in a b; do
+        run weftctl "$host" ipam check
+        assert_equal "$status $output" "0 1 network checked: no difference"
+    done
+    # Nor on one that has nothing of the network.
+    add_host c
+    write_node_config c
+    run weftctl c ipam check --network red
+    assert_equal "$status" 0
+    run ! in_host c test -e "$DIR"
+}
+
+@test "ipam check: containers that come and go meanwhile are no differences" {
+    local i churn
+    for i in {1..4}; do
+        add_container a "c$i"
+    done
+    while :; do
+        for i in {1..4}; do
+            cni a ADD "c$i" eth0 "$NET"
+        done
+        for i in {1..4}; do
+            cni a DEL "c$i" eth0 "$NET"
+        done
+    done >/dev/null 3>&- &
+    churn=$!
+    for i in {1..8}; do
+        check a
+        if [[ $status != 0 ]]; then
+            kill "$churn"
+            fail "$output"
+        fi
+    done
+    kill "$churn"
+    wait "$churn" || true
+}
+
+@test "ipam check: a container that was killed without DEL is found, and --fix frees its address" {
+    local ip
+    ip=$(cni_ip a one)
+    remove_container a one
+    # The kernel takes a moment to remove the namespace.
+    eventually 5 in_host a bash -c '! ip link show | grep -q wv'
+    run weftctl a ipam check
+    [[ $status == 1 && $output == *"network red: $ip is held by one/eth0, whose network namespace"*"is gone"* ]]
+    in_host a test -e "$DIR/reservations/one@eth0"
+    assert_fixed sandboxGone
+    run ! in_host a test -e "$DIR/reservations/one@eth0"
+    add_container a two
+    CNI_ARGS="IP=$ip" cni a ADD two eth0 "$NET"
+    assert_equal "$(cni_ip a two)" "$ip"
+}
+
+@test "ipam check: a damaged reservation is listed, and removed only where its container is known to be gone" {
+    local file=$DIR/reservations/one@eth0
+    # The end is lost; what is left says which namespace it was.
+    in_host a truncate -s -12 "$file"
+    check a --fix
+    [[ $status == 1 ]]
+    assert_found damagedReservation
+    assert_json '.[0].what | contains("one/eth0, which is alive")' true
+    assert_json '.[0].addresses[0]' "$(cni_ip a one)"
+    in_host a test -e "$file"
+    run weftctl a ipam release "$(cni_ip a one)" --network red
+    [[ $status == 1 && $output == *"is alive"* ]]
+    remove_container a one
+    eventually 5 in_host a bash -c '! ip link show | grep -q wv'
+    assert_fixed damagedReservation
+    run ! in_host a test -e "$file"
+
+    # Nothing is left of it.
+    add_container a two
+    cni a ADD two eth0 "$NET"
+    file=$DIR/reservations/two@eth0
+    in_host a truncate -s 0 "$file"
+    remove_container a two
+    eventually 5 in_host a bash -c '! ip link show | grep -q wv'
+    check a --fix
+    [[ $status == 1 ]]
+    assert_found damagedReservation
+    in_host a test -e "$file"
+    CNI_NETNS='' cni a DEL two eth0 "$NET"
+    check a
+    [[ $status == 0 ]]
+}
+
+@test "ipam release: refused while the container is alive, done by force, and then its address counts as used" {
+    local ip
+    ip=$(cni_ip a one)
+    run weftctl a ipam release "$ip" --network red
+    [[ $status == 1 && $output == *"is held by one/eth0"* && $output == *"is alive"*"/run/netns/one"* ]] || fail "$output"
+    in_host a test -e "$DIR/reservations/one@eth0"
+    run weftctl a ipam release "$ip" --network red --force
+    [[ $status == 0 && $output == *"$ip of network red is free"* && $output == *"one/eth0 must not go on using it"* ]]
+    run ! in_host a test -e "$DIR/reservations/one@eth0"
+    check a --fix
+    [[ $status == 1 ]]
+    assert_found unreserved
+    assert_json '.[0].addresses[0]' "$ip"
+    cni a DEL one eth0 "$NET"
+    check a
+    [[ $status == 0 ]]
+}
+
+@test "ipam release: a container that is gone needs no force" {
+    local ip
+    ip=$(cni_ip a one)
+    remove_container a one
+    eventually 5 in_host a bash -c '! ip link show | grep -q wv'
+    run weftctl a --output json ipam release "$ip" --network red
+    [[ $status == 0 ]]
+    assert_json '.[0].holder' one/eth0
+    assert_json '.[0].alive' false
+    run weftctl a ipam release "$ip" --network red
+    [[ $status == 1 && $output == *"is not held by anybody on this node"* ]]
+}
+
+@test "ipam release: an address of another node's, of the host's, of no subnet" {
+    run weftctl a ipam release "$(cni_ip b one)" --network red --force
+    [[ $status == 1 && $output == *"lies in a block of node b"* ]] || fail "$output"
+    run weftctl a ipam release 10.9.0.2 --network red --force
+    [[ $status == 1 && $output == *"this host's own"* ]] || fail "$output"
+    run weftctl a ipam release 10.10.0.2 --network red
+    [[ $status == 1 && $output == *"lies in no subnet of network red"* ]] || fail "$output"
+    run weftctl a ipam release 10.9.0.200 --network red
+    [[ $status == 1 && $output == *"no node owns its block"* ]] || fail "$output"
+    run weftctl a ipam release 10.9.0.2 --network blue
+    [[ $status == 1 && $output == *"network blue does not exist"* ]] || fail "$output"
+}
+
+@test "ipam check: a block that the store gives to this node, and one that it does not" {
+    local block
+    block=$(block_of a)
+    kv put weft/v1/blocks/red/0-240-4 '{"node": "a"}'
+    assert_fixed blockNotEntered
+    in_host a test -e "$DIR/blocks/0-240-4"
+    kv delete "weft/v1/blocks/red/$block"
+    assert_fixed blockNotOwned
+    assert_equal "$(kv get "weft/v1/blocks/red/$block" | jq -r .node)" a
+
+    # Another node's: struck out, and the container that has an address of it is named.
+    kv put weft/v1/blocks/red/"$block" '{"node": "c"}'
+    check a
+    [[ $status == 1 ]]
+    assert_json 'any(.kind == "blockNotOwned" and (.what | contains("node c")))' true
+    check a --fix
+    [[ $status == 1 ]]
+    assert_json 'any(.kind == "blockNotOwned" and .state == "fixed")' true
+    assert_json 'any(.kind == "stranded" and .state == "left" and (.what | contains("one/eth0")))' true
+    run ! in_host a test -e "$DIR/blocks/$block"
+}
+
+@test "ipam check: devices that are missing are made anew, and containers are connected to them again" {
+    local port
+    port=$(in_host a ip -j link show type veth | jq -r '.[] | select(.ifname | startswith("wv")) | .ifname')
+    in_host a ip link delete wx4201
+    assert_fixed devices
+    ping_from a one "$(cni_ip b one)"
+    in_host a ip link set "$port" nomaster
+    assert_fixed disconnected
+    ping_from a one "$(cni_ip b one)"
+    in_host a ip link delete wb4201
+    check a --fix
+    [[ $status == 0 ]]
+    assert_json 'map("\(.kind) \(.state)") | sort | join(", ")' "devices fixed, disconnected fixed"
+    check a
+    [[ $status == 0 ]]
+    ping_from a one "$(cni_ip b one)"
+}
+
+@test "ipam check: an index that counts wrong is made anew" {
+    remove_container a one
+    eventually 5 in_host a bash -c '! ip link show | grep -q wv'
+    in_host a rm "$DIR/reservations/one@eth0"
+    assert_fixed index
+    run weftctl a --output json ipam show
+    assert_json '.[0].nodes[] | select(.node == "a") | .held' 1
+}
+
+@test "ipam check: loans that only one side knows of" {
+    local key=weft/v1/endpoints/red/10.9.0.9 loan=00000000000000ab mac=02:42:0a:09:00:09
+    # Lent, says the store; free, says the lender.
+    kv put "$key" "{\"node\": \"c\", \"mac\": \"$mac\", \"lender\": \"a\", \"loan\": \"$loan\"}"
+    assert_fixed notSetAside
+    run weftctl a --output json ipam show
+    assert_json '.[0].nodes[] | select(.node == "a") | .lent' 1
+    run weftctl a ipam release 10.9.0.9 --network red
+    [[ $status == 1 && $output == *"is lent to node c"* ]] || fail "$output"
+    # Set aside, says the lender; not lent, says the store.
+    kv delete "$key"
+    assert_fixed lentToNobody
+    # Borrowed, says the store; unused, says the borrower. It is its lender's again.
+    key=weft/v1/endpoints/red/10.9.0.200
+    kv put "$key" "{\"node\": \"a\", \"mac\": \"$mac\", \"lender\": \"c\", \"loan\": \"$loan\"}"
+    assert_fixed endpointUnused
+    run kv get "$key"
+    [[ $status != 0 ]]
+    # A reservation that names a loan of which the store knows nothing.
+    in_host a sed -i 's/"created"/"loan":{"id":"00000000000000ab","lender":"b"},"created"/' "$DIR/reservations/one@eth0"
+    check a
+    [[ $status == 1 ]]
+    assert_found loanUnknown
+}
+
+@test "ipam check: one address with two reservations" {
+    in_host a sed 's/"one"/"other"/; s/"netns":"[^"]*"/"netns":"\/run\/netns\/one"/' "$DIR/reservations/one@eth0" \
+        >"$WEFT_TEST_DIR/other"
+    in_host a cp "$WEFT_TEST_DIR/other" "$DIR/reservations/other@eth0"
+    check a
+    [[ $status == 1 ]]
+    assert_json 'any(.kind == "heldTwice" and (.what | contains("one/eth0") and contains("other/eth0")))' true
+}
+
+@test "node remove: refused while the agent is alive, then the blocks are anybody's" {
+    local ip session
+    ip=$(cni_ip b one)
+    run weftctl a node remove b
+    [[ $status == 1 && $output == *"node b is alive"* ]] || fail "$output"
+    run weftctl a node remove nobody
+    [[ $status == 1 && $output == *"knows no node called nobody"* ]] || fail "$output"
+    stop_weftd b KILL
+    run weftctl a node remove b
+    [[ $status == 1 && $output == *"node b is alive"* ]] || fail "$output"
+    kill_machine b
+    # Else it takes up to half a minute until the session ends by itself.
+    session=$(in_machine underlay curl --silent --fail "$(consul_url)/v1/session/list" |
+        jq -r '.[] | select(.Name == "weftd on b") | .ID')
+    in_machine underlay curl --silent --fail --request PUT "$(consul_url)/v1/session/destroy/$session"
+    run weftctl a --output json node remove b
+    [[ $status == 0 ]] || fail "$output"
+    assert_json .blocks 1
+    assert_json .endpoints 0
+    run weftctl a --output json node list
+    assert_json 'map(.name) | join(" ")' a
+    add_container a two
+    CNI_ARGS="IP=$ip" cni a ADD two eth0 "$NET"
+    assert_equal "$(cni_ip a two)" "$ip"
+    check a
+    [[ $status == 0 ]]
+}
+
+@test "node remove: in words, with the numbers of blocks and endpoints" {
+    stop_weftd b
+    kill_machine b
+    local session
+    session=$(in_machine underlay curl --silent --fail "$(consul_url)/v1/session/list" | jq -r '.[0].ID')
+    in_machine underlay curl --silent --fail --request PUT "$(consul_url)/v1/session/destroy/$session"
+    run weftctl a node remove b
+    assert_equal "$status $output" "0 node b is removed; 1 block and 0 endpoints came back"
+}

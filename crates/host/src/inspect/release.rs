@@ -1,0 +1,217 @@
+//! Freeing an address by hand.
+
+use std::net::IpAddr;
+
+use weft_blocks::{Holder, Ledger};
+use weft_model::{Network, NetworkName, NodeName};
+use weft_node::inspect::Files;
+use weft_node::{NodeError, networks};
+
+use super::{Life, host_end, life};
+use crate::{Host, HostError};
+
+/// Whether to free an address whose container may be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Refuse.
+    No,
+    /// Do it.
+    Yes,
+}
+
+/// Why an address is not released.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// Something failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The address is none of the network's.
+    #[error("address {address} lies in no subnet of network {network}")]
+    Outside {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+    },
+    /// Nobody holds it.
+    #[error("address {address} of network {network} is not held by anybody on this node{hint}")]
+    NotHeld {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// Where it may be held, in words.
+        hint: String,
+    },
+    /// It is held on another node.
+    #[error(
+        "address {address} of network {network} lies in a block of node {owner}, and only that node \
+         knows who holds it; run this command there"
+    )]
+    Elsewhere {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// The block's owner.
+        owner: NodeName,
+    },
+    /// It is lent.
+    #[error(
+        "address {address} of network {network} is lent to node {node}, and comes back when that \
+         node has no use for it; run this command there"
+    )]
+    Lent {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// To whom.
+        node: NodeName,
+    },
+    /// It is this host's own.
+    #[error("address {address} of network {network} is this host's own, and kept with the network")]
+    OwnAddress {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+    },
+    /// The container is there.
+    #[error(
+        "address {address} of network {network} is held by {holder}, which {state}; delete that \
+         container, or use --force if it does not use the address any more"
+    )]
+    InUse {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// The container.
+        holder: String,
+        /// What is known of it, in words.
+        state: String,
+    },
+}
+
+impl From<NodeError> for ReleaseError {
+    fn from(error: NodeError) -> Self {
+        Self::Host(error.into())
+    }
+}
+
+/// An address that was released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Who held it.
+    pub holder: Holder,
+    /// What is known of that container.
+    pub life: Life,
+    /// The owner of the block, if the address was borrowed.
+    pub lender: Option<NodeName>,
+}
+
+impl Host {
+    /// Frees an address that is held on this node. Unless forced, only where its container is gone.
+    pub async fn release_address(
+        &self,
+        name: &NetworkName,
+        address: IpAddr,
+        force: Force,
+    ) -> Result<Vec<Released>, ReleaseError> {
+        let data_dir = &self.config().data_dir;
+        let Some(network) = networks::cached(data_dir, name)? else {
+            let Some((network, _)) = self.cluster().network(name).await? else {
+                let store = self.cluster().store().describe();
+                return Err(NodeError::NoSuchNetwork { network: name.clone(), store }.into());
+            };
+            return Err(self.not_held(&network, address, None).await?);
+        };
+        let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
+        let files = Files::read(&ledger)?;
+        let links = self.links().await?;
+        let (mut held, mut lent) = (vec![], None);
+        for reservation in files.reservations.iter().filter(|r| r.addresses.contains(&address)) {
+            match &reservation.holder {
+                Holder::Lent { node, .. } => lent = Some(node.clone()),
+                holder => {
+                    let lender = reservation.loan.as_ref().map(|loan| loan.lender.clone());
+                    held.push((holder.clone(), reservation.sandbox.as_ref(), lender));
+                }
+            }
+        }
+        for damaged in files.damaged.iter().filter(|d| d.addresses.contains(&address)) {
+            if let Some(holder) = &damaged.holder {
+                held.push((holder.clone(), damaged.sandbox.as_ref(), None));
+            }
+        }
+        if held.is_empty() {
+            if let Some(node) = lent {
+                return Err(ReleaseError::Lent { address, network: name.clone(), node });
+            }
+            return Err(self.not_held(&network, address, Some(&ledger)).await?);
+        }
+        let mut released = vec![];
+        for (holder, sandbox, lender) in held {
+            let network = name.clone();
+            if holder == Holder::Node {
+                return Err(ReleaseError::OwnAddress { address, network });
+            }
+            let host_end = host_end(ledger.network(), &holder);
+            let life = life(sandbox, host_end.as_deref(), &links);
+            if life != Life::Gone && force == Force::No {
+                let state = match (life, sandbox) {
+                    (Life::Alive, Some(sandbox)) => {
+                        format!("is alive (network namespace {})", sandbox.netns.display())
+                    }
+                    (Life::Alive, None) => "is alive".to_owned(),
+                    _ => "may be alive: its reservation does not tell".to_owned(),
+                };
+                let holder = holder.to_string();
+                return Err(ReleaseError::InUse { address, network, holder, state });
+            }
+            released.push(Released { holder, life, lender });
+        }
+        for one in &released {
+            ledger.release(&one.holder).map_err(NodeError::from)?;
+        }
+        Ok(released)
+    }
+
+    /// Why an address that this node has no reservation of cannot be released here.
+    async fn not_held(
+        &self,
+        network: &Network,
+        address: IpAddr,
+        ledger: Option<&Ledger>,
+    ) -> Result<ReleaseError, NodeError> {
+        let name = network.name().clone();
+        let Some(block) = network.block_of(address) else {
+            return Ok(ReleaseError::Outside { address, network: name });
+        };
+        let not_held = |hint: &str| ReleaseError::NotHeld {
+            address,
+            network: name.clone(),
+            hint: hint.to_owned(),
+        };
+        let damaged = ledger.map(Files::read).transpose()?.is_some_and(|s| !s.damaged.is_empty());
+        if damaged && ledger.is_some_and(|ledger| ledger.owns(&block)) {
+            return Ok(not_held(
+                ", as far as can be told: there are damaged reservations, which `weftctl ipam \
+                 check` lists",
+            ));
+        }
+        if let Some(endpoint) = self.cluster().endpoints(&name).await?.remove(&address)
+            && endpoint.node != *self.cluster().node()
+        {
+            return Ok(ReleaseError::Lent { address, network: name, node: endpoint.node });
+        }
+        Ok(match self.cluster().block_record(&name, &block).await? {
+            Some((record, _)) if record.node != *self.cluster().node() => {
+                ReleaseError::Elsewhere { address, network: name, owner: record.node }
+            }
+            Some(_) => not_held(""),
+            None => not_held(": no node owns its block"),
+        })
+    }
+}
