@@ -14,7 +14,7 @@ use weft_model::{Block, HostNumber, Network, PoolIndex};
 pub use crate::index::Counts;
 use crate::index::{Fresh, Index, Slot, State};
 use crate::layout::NetworkDir;
-use crate::reservation::{Holder, Reservation, Sandbox, Sticky, hash};
+use crate::reservation::{Holder, KEPT, LENT, Reservation, Sandbox, Sticky, hash};
 
 use crate::{LedgerError, files};
 
@@ -143,10 +143,8 @@ impl Ledger {
         match self.reservation(holder) {
             Ok(None) => Ok(None),
             Ok(Some(reservation)) => {
-                let mut slot = locked.base_of(reservation.pool, reservation.host)?;
-                if locked.is_stranded(&reservation)? {
-                    slot = None;
-                }
+                let slot = locked.base_of(reservation.pool, reservation.host)?;
+                let slot = locked.held_by(slot, holder)?;
                 match (&reservation.loan, &reservation.sticky, slot) {
                     (None, Some(sticky), Some(slot)) if self.keeps(sticky)? => {
                         let kept = self.kept_reservation(&reservation, sticky);
@@ -303,6 +301,7 @@ impl Ledger {
         let place: std::collections::HashMap<(u8, u64), usize> =
             fresh.iter().enumerate().map(|(i, f)| ((f.pool.get(), f.host.get()), i)).collect();
         let dir = self.dir.reservations();
+        let mut claims = std::collections::HashMap::new();
         for name in files::names_in(&dir)? {
             let holder = hash(&name);
             let at = match read_reservation(&dir.join(&name)) {
@@ -318,8 +317,12 @@ impl Ledger {
                 Err(error) => return Err(error),
             };
             if let Some(i) = at.and_then(|at| place.get(&at)) {
-                fresh[*i].state = State::Reserved;
-                fresh[*i].holder = holder;
+                let claim = Precedence::of(&name);
+                if claims.get(i).is_none_or(|other| *other < claim) {
+                    claims.insert(*i, claim);
+                    fresh[*i].state = State::Reserved;
+                    fresh[*i].holder = holder;
+                }
             }
         }
         let bytes = Index::rebuild(&fresh, &history, self.fingerprint);
@@ -526,6 +529,28 @@ impl Locked<'_> {
         self.index.begin().map_err(self.ledger.index_error())?;
         change(self)?;
         self.index.commit().map_err(self.ledger.index_error())
+    }
+}
+
+/// Whose an address is if two files name it: what was lent is in use elsewhere, and what is only kept
+/// is in use by nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Precedence {
+    Kept,
+    Held,
+    Lent,
+}
+
+impl Precedence {
+    /// By the name of the file.
+    fn of(name: &str) -> Self {
+        if name.starts_with(LENT) {
+            Self::Lent
+        } else if name.starts_with(KEPT) {
+            Self::Kept
+        } else {
+            Self::Held
+        }
     }
 }
 

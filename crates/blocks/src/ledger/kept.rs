@@ -1,9 +1,9 @@
 //! Addresses that are kept for an identity while nobody holds them.
 
-use weft_model::StickyId;
+use weft_model::{Block, StickyId};
 
 use super::{Ledger, Locked, Want, now, read_reservation};
-use crate::index::Slot;
+use crate::index::{Slot, State};
 use crate::reservation::{Holder, KEPT, Reservation, Sticky};
 use crate::{LedgerError, files};
 
@@ -26,6 +26,21 @@ impl Ledger {
             }
         }
         Ok(expired)
+    }
+
+    /// Forgets what is kept in a block that is another node's now.
+    pub(super) fn forget_kept(&self, block: &Block) -> Result<(), LedgerError> {
+        for name in files::names_in(&self.dir.reservations())? {
+            let path = self.dir.reservations().join(&name);
+            if name.starts_with(KEPT)
+                && let Some(kept) = read_reservation(&path)?
+                && kept.pool == block.pool()
+                && block.contains(kept.host)
+            {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// What stands for an address that is kept from now on.
@@ -54,12 +69,28 @@ impl Locked<'_> {
         if !matches!(want, Want::Any) && want != Want::Exactly(kept.pool, kept.host) {
             return Ok(None);
         }
+        if self.is_away(kept.pool, kept.host) {
+            return Ok(None);
+        }
         let slot = self.base_of(kept.pool, kept.host)?;
+        let slot = self.held_by(slot, &kept.holder)?;
         Ok(slot.map(|slot| (slot, kept)))
     }
 
-    /// Hands a slot from one holder to the next, without anybody else coming in between. If this is
-    /// cut short both files stand for the slot, and releasing either of them leaves it to the other.
+    /// The slot, if it is this holder's. Two files may name one address for a while, after a call that
+    /// was killed or a block that was lost and came back; the index says whose it is.
+    pub(super) fn held_by(
+        &self,
+        slot: Option<Slot>,
+        holder: &Holder,
+    ) -> Result<Option<Slot>, LedgerError> {
+        let Some(slot) = slot else { return Ok(None) };
+        let record = self.index.get(slot).map_err(self.ledger.index_error())?;
+        let is_its = record.state == State::Reserved && record.holder == holder.hash();
+        Ok(is_its.then_some(slot))
+    }
+
+    /// Hands a slot from one holder to the next, without anybody else coming in between.
     pub(super) fn hand_over(
         &mut self,
         slot: Slot,

@@ -4,6 +4,8 @@
 //! that names its loan and stands in no block of this node; when it is released it goes to
 //! `returns/`, from where it is given back to the lender when the cluster store can be reached.
 
+use std::collections::BTreeSet;
+
 use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
 use super::{About, Ledger, Locked, Outcome, Want, now, read_reservation};
@@ -108,9 +110,15 @@ impl Ledger {
                 created: now(),
             })?;
         }
+        let mut held: BTreeSet<_> =
+            self.reservations()?.iter().map(|held| (held.pool, held.host)).collect();
         for (host, sticky) in kept {
+            // Two identities may have had one address in turn; the cluster remembers both.
+            if !held.insert((block.pool(), *host)) {
+                continue;
+            }
             let Some(addresses) = self.network.addresses(block.pool(), *host) else { continue };
-            let held = Reservation {
+            let template = Reservation {
                 holder: Holder::Node,
                 pool: block.pool(),
                 host: *host,
@@ -120,8 +128,8 @@ impl Ledger {
                 sticky: None,
                 created: now(),
             };
-            if self.kept(sticky.id())?.is_none() && !locked.is_away(block.pool(), *host) {
-                self.put_reservation(&self.kept_reservation(&held, sticky))?;
+            if self.kept(sticky.id())?.is_none() {
+                self.put_reservation(&self.kept_reservation(&template, sticky))?;
             }
         }
         // The number is that of the first slot, and rebuilding gives a new one.

@@ -22,6 +22,7 @@ impl Ledger {
         locked.index.begin().map_err(self.index_error())?;
         files::put(&note, &self.scratch(), b"")?;
         files::remove(&self.dir.block(block))?;
+        self.forget_kept(block)?;
         self.rebuild().map(drop)
     }
 
