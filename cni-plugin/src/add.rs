@@ -10,6 +10,7 @@ use weft_datapath::attach::{self, Hairpin, InterfaceSpec, PortSpec, Route};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
 use weft_host::SegmentState;
+use weft_host::setup::OwnAddress;
 use weft_model::{MacAddr, Network, device};
 use weft_node::networks;
 
@@ -127,6 +128,7 @@ async fn connect<'a>(
         Some(running) => addresses(running, request)?,
     };
     let ips: Vec<IpNetwork> = assigned.ips.iter().map(|ip| ip.address).collect();
+    let (network, state) = extended(call, network, state, &ips).await?;
     let mac = wishes.mac.unwrap_or_else(|| mac_for(&network, &ips, call));
     let routes = routes(&assigned);
     let interface = InterfaceSpec {
@@ -178,6 +180,28 @@ async fn segment(call: &Call) -> Result<(Network, SegmentState), CniError> {
         .await
         .map_err(|error| call.error("put the network on this host", error))?;
     Ok((network, state))
+}
+
+/// The network and what this host has of it, once more: the IPAM plugin may be the first on this host
+/// to learn of a pool, and give an address of it.
+async fn extended(
+    call: &Call,
+    network: Network,
+    state: SegmentState,
+    ips: &[IpNetwork],
+) -> Result<(Network, SegmentState), CniError> {
+    let is_known = |ip: &IpNetwork| network.locate(ip.ip()).is_some();
+    if call.own_address() == OwnAddress::Gateway || ips.iter().all(is_known) {
+        return Ok((network, state));
+    }
+    let cached = networks::cached(&call.host.config().data_dir, network.name())
+        .map_err(|error| call.error("read the network's definition", error))?;
+    let Some(newer) = cached.filter(|cached| *cached != network) else {
+        return Ok((network, state));
+    };
+    let state = call.host.ensure(&newer, call.own_address()).await;
+    let state = state.map_err(|error| call.error("put the network on this host", error))?;
+    Ok((newer, state))
 }
 
 /// Makes the veth pair. A bridge that has gone since it was looked at is made again, once.

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 /// What to work on.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Networks: create, list, inspect, remove
+    /// Networks: create, extend, list, inspect, remove
     #[command(subcommand)]
     Network(NetworkCommand),
     /// Nodes: list, remove
@@ -45,6 +45,8 @@ pub(crate) enum Command {
 pub(crate) enum NetworkCommand {
     /// Create a network; creating it again as it is changes nothing
     Create(CreateNetwork),
+    /// Add subnets to a network; its containers stay, and adding them again changes nothing
+    Extend(ExtendNetwork),
     /// List all networks
     List,
     /// Show a network, its blocks and what this node holds of it
@@ -67,7 +69,36 @@ pub(crate) enum NetworkCommand {
 pub(crate) struct CreateNetwork {
     /// The network's name, as the `name` of its CNI configurations
     pub(crate) name: NetworkName,
-    /// Its subnet; one of each family gives containers both. Repeat in pairs for more pools
+    #[command(flatten)]
+    pub(crate) pools: Pools,
+    /// The VXLAN network identifier, 1 to 16777215 [default: the next free one from 10000]
+    #[arg(long)]
+    pub(crate) vni: Option<u32>,
+    /// The MTU in bytes [default: each node's underlay MTU less the encapsulation]
+    #[arg(long)]
+    pub(crate) mtu: Option<u32>,
+    /// No way out: no address on the hosts, no routes, no masquerading
+    #[arg(long)]
+    pub(crate) internal: bool,
+    /// Whether traffic that leaves the network takes the node's address [default: on, unless
+    /// --internal]
+    #[arg(long, value_enum)]
+    pub(crate) ip_masq: Option<Switch>,
+}
+
+/// Subnets to add to a network.
+#[derive(Debug, Args)]
+pub(crate) struct ExtendNetwork {
+    /// The network's name
+    pub(crate) name: NetworkName,
+    #[command(flatten)]
+    pub(crate) pools: Pools,
+}
+
+/// Subnets, and what of them to hand out.
+#[derive(Debug, Args)]
+pub(crate) struct Pools {
+    /// A subnet; one of each family gives containers both. Repeat in pairs for more pools
     #[arg(long, required = true)]
     pub(crate) subnet: Vec<Subnet>,
     /// The gateway's address in one of the subnets [default: the subnet's first host]
@@ -82,19 +113,6 @@ pub(crate) struct CreateNetwork {
     /// An address or subnet never to hand out; may be repeated
     #[arg(long)]
     pub(crate) exclude: Vec<IpNetwork>,
-    /// The VXLAN network identifier, 1 to 16777215 [default: the next free one from 10000]
-    #[arg(long)]
-    pub(crate) vni: Option<u32>,
-    /// The MTU in bytes [default: each node's underlay MTU less the encapsulation]
-    #[arg(long)]
-    pub(crate) mtu: Option<u32>,
-    /// No way out: no address on the hosts, no routes, no masquerading
-    #[arg(long)]
-    pub(crate) internal: bool,
-    /// Whether traffic that leaves the network takes the node's address [default: on, unless
-    /// --internal]
-    #[arg(long, value_enum)]
-    pub(crate) ip_masq: Option<Switch>,
     /// The size of a block as a power of two [default: by the size of the subnet]
     #[arg(long, value_name = "BITS")]
     pub(crate) block_bits: Option<u8>,

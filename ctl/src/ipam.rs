@@ -207,6 +207,8 @@ struct Release {
     alive: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lender: Option<NodeName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<String>,
 }
 
 async fn release(
@@ -216,7 +218,7 @@ async fn release(
     force: Force,
 ) -> anyhow::Result<String> {
     let released = host(session)?.release_address(network, address, force).await?;
-    let row = |Released { holder, life, lender }: Released| Release {
+    let row = |Released { holder, life, lender, kept }: Released| Release {
         address,
         network: network.clone(),
         holder: holder.to_string(),
@@ -226,14 +228,24 @@ async fn release(
             Life::Unknown => None,
         },
         lender,
+        kept: kept.map(|kept| kept.to_string()),
     };
     let rows: Vec<Release> = released.into_iter().map(row).collect();
     if session.output == output::Format::Json {
         return output::json(&rows);
     }
     let mut text = String::new();
-    for Release { holder, alive, lender, .. } in &rows {
-        let _ = writeln!(text, "address {address} of network {network} is free; {holder} held it");
+    for Release { holder, alive, lender, kept, .. } in &rows {
+        let _ = match kept {
+            None => {
+                writeln!(text, "address {address} of network {network} is free; {holder} held it")
+            }
+            Some(kept) => writeln!(
+                text,
+                "address {address} of network {network} was held by {holder}, and is now held by \
+                 {kept}; run this again to free it for everybody"
+            ),
+        };
         if *alive != Some(false) {
             let _ = writeln!(
                 text,

@@ -12,12 +12,13 @@ use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{Network, NetworkName, NetworkSpec, Subnet, Vni};
 use weft_node::NodeError;
 
-use crate::arguments::{CreateNetwork, NetworkCommand, Switch};
+use crate::arguments::{CreateNetwork, ExtendNetwork, NetworkCommand, Pools, Switch};
 use crate::{Session, block, output};
 
 pub(crate) async fn run(session: &Session, command: NetworkCommand) -> anyhow::Result<String> {
     match command {
         NetworkCommand::Create(create) => self::create(session, create).await,
+        NetworkCommand::Extend(extend) => self::extend(session, &extend).await,
         NetworkCommand::List => list(session).await,
         NetworkCommand::Inspect { name } => inspect(session, &name).await,
         NetworkCommand::Remove { name, force } => {
@@ -47,6 +48,18 @@ async fn create(session: &Session, create: CreateNetwork) -> anyhow::Result<Stri
     }
 }
 
+async fn extend(session: &Session, extend: &ExtendNetwork) -> anyhow::Result<String> {
+    let name = &extend.name;
+    let network = session.cluster.extend_network(name, &pools(&extend.pools)?).await?;
+    match session.output {
+        output::Format::Json => output::json(&network),
+        output::Format::Table => {
+            let subnets: Vec<String> = network.subnets().map(|s| s.to_string()).collect();
+            Ok(format!("network {name} has subnets {}\n", subnets.join(", ")))
+        }
+    }
+}
+
 fn spec(create: &CreateNetwork) -> anyhow::Result<NetworkSpec> {
     let mode = if create.internal { Mode::Internal } else { Mode::Gateway };
     let masquerade = match (create.ip_masq, mode) {
@@ -56,12 +69,13 @@ fn spec(create: &CreateNetwork) -> anyhow::Result<NetworkSpec> {
         (Some(Switch::On), _) | (None, Mode::Gateway) => Masquerade::On,
         (Some(Switch::Off), _) | (None, Mode::Internal) => Masquerade::Off,
     };
-    let pools = pools(create)?;
+    let pools = pools(&create.pools)?;
     let families = [("0.0.0.0/0", true), ("::/0", false)];
     let routes = families
         .into_iter()
         .filter(|(_, v4)| {
-            mode == Mode::Gateway && create.subnet.iter().any(|subnet| subnet.is_ipv4() == *v4)
+            mode == Mode::Gateway
+                && create.pools.subnet.iter().any(|subnet| subnet.is_ipv4() == *v4)
         })
         .map(|(dst, _)| Ok(Route { dst: dst.parse()?, gw: None }))
         .collect::<anyhow::Result<_>>()?;
@@ -76,25 +90,25 @@ fn spec(create: &CreateNetwork) -> anyhow::Result<NetworkSpec> {
 }
 
 /// Pairs the subnets up: the first IPv4 one with the first IPv6 one, and so on.
-fn pools(create: &CreateNetwork) -> anyhow::Result<Vec<PoolRecord>> {
+fn pools(asked: &Pools) -> anyhow::Result<Vec<PoolRecord>> {
     let family = |subnet: Subnet| {
         let inside = |address: &IpAddr| subnet.contains(*address);
         FamilyRecord {
             subnet,
-            gateway: create.gateway.iter().copied().find(inside),
-            range_start: create.range_start.filter(inside),
-            range_end: create.range_end.filter(inside),
+            gateway: asked.gateway.iter().copied().find(inside),
+            range_start: asked.range_start.filter(inside),
+            range_end: asked.range_end.filter(inside),
         }
     };
     let of_family = |v4: bool| {
-        create.subnet.iter().filter(move |s| s.is_ipv4() == v4).map(|s| family(*s)).collect()
+        asked.subnet.iter().filter(move |s| s.is_ipv4() == v4).map(|s| family(*s)).collect()
     };
     let (v4, v6): (Vec<FamilyRecord>, Vec<FamilyRecord>) = (of_family(true), of_family(false));
     if !v4.is_empty() && !v6.is_empty() && v4.len() != v6.len() {
         bail!("{} IPv4 and {} IPv6 subnets do not pair up", v4.len(), v6.len());
     }
-    let outside = |address: &IpAddr| !create.subnet.iter().any(|s| s.contains(*address));
-    let named = create.gateway.iter().chain(&create.range_start).chain(&create.range_end);
+    let outside = |address: &IpAddr| !asked.subnet.iter().any(|s| s.contains(*address));
+    let named = asked.gateway.iter().chain(&asked.range_start).chain(&asked.range_end);
     if let Some(stray) = named.copied().find(|address| outside(address)) {
         bail!("{stray} lies outside of every subnet");
     }
@@ -103,10 +117,10 @@ fn pools(create: &CreateNetwork) -> anyhow::Result<Vec<PoolRecord>> {
             ipv4: v4.get(i).cloned(),
             ipv6: v6.get(i).cloned(),
             exclude: vec![],
-            block_bits: create.block_bits,
+            block_bits: asked.block_bits,
         })
         .collect();
-    for net in &create.exclude {
+    for net in &asked.exclude {
         let holds =
             |f: &Option<FamilyRecord>| f.as_ref().is_some_and(|f| f.subnet.contains(net.network()));
         match pools.iter_mut().find(|pool| holds(&pool.ipv4) || holds(&pool.ipv6)) {

@@ -24,8 +24,8 @@ pub fn add(request: &Request) -> Result<CniResult, CniError> {
     let about = About { sandbox: sandbox.as_ref(), sticky: sticky.as_ref() };
     if let Some(network) = call.cached()?
         && networks::agree(&network, &call.conf.spec).is_ok()
+        && let Ok(want) = want(&network, &wanted)
     {
-        let want = want(&network, &wanted)?;
         let ledger = call.ledger(network.clone())?;
         let failed = |error: LedgerError| call.error("reserve an address", &error.into());
         if is_local(&ledger, &holder, want, about).map_err(failed)?
@@ -66,9 +66,15 @@ fn with_the_cluster(
     let cluster = call.cluster()?;
     let data_dir = &call.node.data_dir;
     runtime.block_on(async {
-        let network = networks::resolve(data_dir, &cluster, &call.network, &call.conf.spec)
+        let unknown = |error| call.error("look the network up", &error);
+        let spec = &call.conf.spec;
+        let mut network = networks::resolve(data_dir, &cluster, &call.network, spec)
             .await
-            .map_err(|error| call.error("look the network up", &error))?;
+            .map_err(unknown)?;
+        if want(&network, wanted).is_err() {
+            network =
+                networks::renew(data_dir, &cluster, &call.network).await.map_err(unknown)?;
+        }
         let want = want(&network, wanted)?;
         let ledger: Ledger = call.ledger(network.clone())?;
         let reserved = match about.sticky {
@@ -78,6 +84,8 @@ fn with_the_cluster(
             _ => addresses::reserve(&cluster, ledger, holder, want, about, &caller_waits).await,
         };
         let reservation = reserved.map_err(|error| call.error("reserve an address", &error))?;
+        // The address may lie in a pool that the network did not have when it was looked up.
+        let network = call.cached()?.unwrap_or(network);
         describe(call, &network, &reservation, wanted)
     })
 }

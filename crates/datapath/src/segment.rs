@@ -34,6 +34,8 @@ pub struct SegmentSpec {
     pub tunnel: Option<Tunnel>,
     /// The host's own addresses in the network.
     pub node_addresses: Vec<IpNetwork>,
+    /// The subnets that the host reaches through the bridge, beside those of its own addresses.
+    pub subnets: Vec<IpNetwork>,
     /// The addresses that containers send to on their way out.
     pub gateways: Vec<IpAddr>,
 }
@@ -289,6 +291,12 @@ async fn ensure_addresses(
     }
     for gateway in gateways {
         netlink.set_address(bridge, gateway, PrefixRoute::None).await?;
+    }
+    for subnet in &spec.subnets {
+        let mut own = spec.node_addresses.iter().map(IpNetwork::ip);
+        let source = own.find(|own| own.is_ipv4() == subnet.is_ipv4());
+        let route = Route { source, ..Route::new(*subnet, None) };
+        netlink.set_route(bridge, &route, Existing::Replace).await?;
     }
     Ok(())
 }

@@ -218,6 +218,7 @@ impl Host {
                 .into_iter()
                 .filter(|gateway| !node_addresses.iter().any(|own| own.ip() == *gateway))
                 .collect(),
+            subnets: other_subnets(network, &node_addresses),
             node_addresses,
         }
     }
@@ -401,6 +402,15 @@ fn mtu_of(
 fn mac_of(network: &Network, address: IpAddr) -> Option<MacAddr> {
     let (pool, host) = network.locate(address)?;
     Some(network.addresses(pool, host)?.mac)
+}
+
+/// The subnets of a network with a way out in which the host has no address of its own.
+fn other_subnets(network: &Network, own: &[IpNetwork]) -> Vec<IpNetwork> {
+    if network.mode() == Mode::Internal {
+        return vec![];
+    }
+    let others = network.subnets().filter(|s| !own.iter().any(|own| s.contains(own.ip())));
+    others.map(|subnet| subnet.as_ip_network()).collect()
 }
 
 /// The gateway addresses of all pools.

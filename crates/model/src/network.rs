@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::pool::{Addresses, FamilyRecord, HostNumber, Pool, PoolIndex};
-use crate::{Block, MacAddr, ModelError, NetworkName, Subnet, Vni, mtu};
+use crate::pool::{Addresses, FamilyRecord, HostNumber, Pool, PoolIndex, PoolRecord};
+use crate::{Block, MacAddr, ModelError, NetworkName, Subnet, Vni, mtu, spec};
 
 /// Whether containers have a way out of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -161,6 +161,30 @@ impl Network {
     /// The MAC of this network's bridge on `node` while the node has no address of its own there.
     pub fn bridge_mac_without_address(&self, node: &crate::NodeName) -> MacAddr {
         MacAddr::from_seed(&format!("{node}/{}", self.name()))
+    }
+
+    /// The network with `pools` added to it; those that it has already are not added again. Indexes
+    /// of pools stay what they are.
+    pub fn extended(&self, pools: &[PoolRecord]) -> Result<Self, ModelError> {
+        let families = |pool: &Pool| (pool.record().ipv4.is_some(), pool.record().ipv6.is_some());
+        let mut record = self.0.clone();
+        for new in pools {
+            let pool = spec::full_pool(new, self.mode())?;
+            if record.pools.contains(&pool) {
+                continue;
+            }
+            // Else which families a container gets would depend on the pool that has room.
+            if let Some(first) = record.pools.first()
+                && families(first) != families(&pool)
+            {
+                let has = first.subnets().map(|s| s.to_string()).collect::<Vec<_>>().join(" + ");
+                let subnet = pool.subnets().next().map_or_else(String::new, |s| s.to_string());
+                let reason = format!("a new pool needs the same families as the first one, {has}");
+                return Err(ModelError::key("subnet", subnet, reason));
+            }
+            record.pools.push(pool);
+        }
+        Self::new(record)
     }
 
     /// Why the two cannot exist side by side, if they cannot: nodes route between their bridges

@@ -92,8 +92,31 @@ impl NetworkSpec {
     /// The pools with their defaults filled in, checked.
     fn full_pools(&self) -> Result<Vec<Pool>, ModelError> {
         let mode = self.mode.unwrap_or_default();
-        self.pools.iter().map(|record| Pool::new(with_gateways(record.clone(), mode))).collect()
+        self.pools.iter().map(|record| full_pool(record, mode)).collect()
     }
+}
+
+/// A pool with its defaults filled in, checked: one that has something to hand out.
+pub(crate) fn full_pool(record: &PoolRecord, mode: Mode) -> Result<Pool, ModelError> {
+    let pool = Pool::new(with_gateways(record.clone(), mode))?;
+    if pool.next_assignable(pool.first()).is_some() {
+        return Ok(pool);
+    }
+    let reason = "nothing is left to hand out: the network's, broadcast and gateway addresses and \
+                  what is excluded are not";
+    let ends = pool.families().find_map(|family| {
+        let start = family.range_start.map(|start| ("rangeStart", start));
+        start.or_else(|| family.range_end.map(|end| ("rangeEnd", end)))
+    });
+    Err(match (ends, record.exclude.first()) {
+        (Some((key, value)), _) => ModelError::key(key, value, reason),
+        (None, Some(excluded)) => ModelError::key("exclude", excluded, reason),
+        (None, None) => ModelError::key(
+            "subnet",
+            pool.subnets().map(|s| s.to_string()).collect::<Vec<_>>().join(" + "),
+            reason,
+        ),
+    })
 }
 
 /// Fills in the gateway where none is named: the first host, as `host-local` does. An internal

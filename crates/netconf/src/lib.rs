@@ -87,7 +87,7 @@ impl NetConf {
             Some(_) => MainPlugin::Foreign,
         };
         let mut spec = NetworkSpec {
-            pools: pools::from_wire(&wire.ipam)?,
+            pools: pools::from_wire(&wire.ipam, &wire.given)?,
             routes: wire.ipam.routes.clone().unwrap_or_default(),
             ..NetworkSpec::default()
         };

@@ -11,16 +11,18 @@ use weft_model::pool::{FamilyRecord, PoolRecord};
 use crate::NetConfError;
 use crate::wire::{Ipam, Range};
 
-pub(crate) fn from_wire(ipam: &Ipam) -> Result<Vec<PoolRecord>, NetConfError> {
-    let mut sets: Vec<Vec<FamilyRecord>> = vec![];
+/// The pools of the `ipam` section and of `given`, the ranges that come from the runtime. Those stand
+/// in for the configuration's own of the same family.
+pub(crate) fn from_wire(
+    ipam: &Ipam,
+    given: &[Vec<Range>],
+) -> Result<Vec<PoolRecord>, NetConfError> {
+    let mut sets = families(given.iter().map(Vec::as_slice))?;
     let first = ipam.first.iter().map(std::slice::from_ref);
-    for set in first.chain(ipam.ranges.iter().map(Vec::as_slice)) {
-        let set = set.iter().map(family).collect::<Result<Vec<_>, _>>()?;
-        same_family(&set)?;
-        if !set.is_empty() {
-            sets.push(set);
-        }
-    }
+    let mut own = families(first.chain(ipam.ranges.iter().map(Vec::as_slice)))?;
+    let is_ipv4 = |set: &Vec<FamilyRecord>| set[0].subnet.is_ipv4();
+    own.retain(|own| !sets.iter().any(|set| is_ipv4(set) == is_ipv4(own)));
+    sets.extend(own);
     let single = |family: FamilyRecord| {
         if family.subnet.is_ipv4() {
             PoolRecord { ipv4: Some(family), ..PoolRecord::default() }
@@ -46,6 +48,19 @@ pub(crate) fn from_wire(ipam: &Ipam) -> Result<Vec<PoolRecord>, NetConfError> {
         pool.block_bits = ipam.block_bits;
     }
     Ok(pools)
+}
+
+/// The ranges list by list, each of one family; empty lists are none.
+fn families<'a>(
+    sets: impl Iterator<Item = &'a [Range]>,
+) -> Result<Vec<Vec<FamilyRecord>>, NetConfError> {
+    let mut read = vec![];
+    for set in sets.filter(|set| !set.is_empty()) {
+        let set = set.iter().map(family).collect::<Result<Vec<_>, _>>()?;
+        same_family(&set)?;
+        read.push(set);
+    }
+    Ok(read)
 }
 
 fn family(range: &Range) -> Result<FamilyRecord, NetConfError> {

@@ -21,6 +21,8 @@ pub(crate) struct NetConf {
     pub(crate) mtu: Option<u32>,
     pub(crate) hairpin_mode: Option<bool>,
     pub(crate) ipam: Ipam,
+    /// Ranges that the runtime gives.
+    pub(crate) given: Vec<Vec<Range>>,
 }
 
 /// The `ipam` section.
@@ -51,6 +53,11 @@ impl NetConf {
             Some(Value::Object(ipam)) => Ipam::read(ipam)?,
             Some(other) => return Err(wrong("ipam", other, "an object")),
         };
+        let given = match get(config, "runtimeConfig") {
+            None => vec![],
+            Some(Value::Object(given)) => range_sets(given, "ipRanges")?,
+            Some(other) => return Err(wrong("runtimeConfig", other, "an object")),
+        };
         Ok(Self {
             plugin: typed(config, "type", "a string")?,
             vni: typed(config, "vni", "a number from 1 to 16777215")?,
@@ -59,35 +66,36 @@ impl NetConf {
             mtu: typed(config, "mtu", "a number of bytes")?,
             hairpin_mode: typed(config, "hairpinMode", "true or false")?,
             ipam,
+            given,
         })
     }
+}
+
+/// The lists of ranges under `key`. go-cni leaves the inner lists out: each range is one then.
+fn range_sets(
+    object: &Map<String, Value>,
+    key: &'static str,
+) -> Result<Vec<Vec<Range>>, NetConfError> {
+    let expected = "a list of lists of ranges";
+    let sets: Vec<Value> = typed(object, key, expected)?.unwrap_or_default();
+    let range = |range: &Value| {
+        let wrong = || wrong(key, range, "an object with a subnet");
+        Range::read(range.as_object().ok_or_else(wrong)?)?.ok_or_else(wrong)
+    };
+    let set = |set: &Value| match set {
+        Value::Array(set) => set.iter().map(range).collect(),
+        Value::Object(_) if key == "ipRanges" => Ok(vec![range(set)?]),
+        other => Err(wrong(key, other, expected)),
+    };
+    sets.iter().map(set).collect()
 }
 
 impl Ipam {
     fn read(ipam: &Map<String, Value>) -> Result<Self, NetConfError> {
         let first = Range::read(ipam)?;
-        let sets: Vec<Value> =
-            typed(ipam, "ranges", "a list of lists of ranges")?.unwrap_or_default();
-        let mut ranges = vec![];
-        for set in &sets {
-            let Value::Array(set) = set else {
-                return Err(wrong("ranges", set, "a list of lists of ranges"));
-            };
-            let mut inner = vec![];
-            for range in set {
-                let Value::Object(object) = range else {
-                    return Err(wrong("ranges", range, "an object with a subnet"));
-                };
-                match Range::read(object)? {
-                    Some(range) => inner.push(range),
-                    None => return Err(wrong("ranges", range, "an object with a subnet")),
-                }
-            }
-            ranges.push(inner);
-        }
         Ok(Self {
             first,
-            ranges,
+            ranges: range_sets(ipam, "ranges")?,
             exclude: typed(ipam, "exclude", "a list of addresses and subnets")?.unwrap_or_default(),
             block_bits: typed(ipam, "blockBits", "a number from 0 to 16")?,
             routes: routes(ipam)?,

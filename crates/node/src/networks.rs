@@ -1,19 +1,20 @@
 //! Definitions of networks: made and read in the cluster store, cached on the node.
 //!
-//! The cache is what lets a plugin start a container without asking the cluster. A definition never
-//! changes in what the data plane was built from; where the agent runs it keeps the cache current,
-//! and without it every claim of a block does.
+//! The cache is what lets a plugin start a container without asking the cluster. All that ever
+//! changes in a definition is that pools are added at its end; where the agent runs it keeps the
+//! cache current, and without it every claim of a block does.
 
 use std::path::{Path, PathBuf};
 
 use weft_blocks::layout::{NetworkDir, networks_dir};
+use weft_model::pool::PoolRecord;
 use weft_model::{ModelError, Network, NetworkName, NetworkSpec, NodeName, Vni};
 use weft_store::{Entry, Expected, Op, Revision, TxnOutcome, keys, typed};
 
 use crate::{Cluster, NodeError};
 
-/// How often to look for another VNI when somebody else took the chosen one first.
-const VNI_TRIES: usize = 32;
+/// How often to try again when somebody else makes or extends a network at the same time.
+const CATALOGUE_TRIES: usize = 32;
 
 /// The definition that this node has cached, if any.
 pub fn cached(data_dir: &Path, name: &NetworkName) -> Result<Option<Network>, NodeError> {
@@ -98,6 +99,21 @@ pub async fn resolve(
     Ok(network)
 }
 
+/// The definition of network `name` in the cluster store, cached: it may have got pools since it was
+/// cached last.
+pub async fn renew(
+    data_dir: &Path,
+    cluster: &Cluster,
+    name: &NetworkName,
+) -> Result<Network, NodeError> {
+    let Some((network, _)) = cluster.network(name).await? else {
+        let store = cluster.store().describe();
+        return Err(NodeError::NoSuchNetwork { network: name.clone(), store });
+    };
+    cache(data_dir, &network)?;
+    Ok(network)
+}
+
 /// Checks that `spec` asks for nothing that `network` is not.
 pub fn agree(network: &Network, spec: &NetworkSpec) -> Result<(), NodeError> {
     match spec.difference(network)? {
@@ -136,7 +152,7 @@ impl Cluster {
         name: &NetworkName,
         spec: &NetworkSpec,
     ) -> Result<Network, NodeError> {
-        for _ in 0..VNI_TRIES {
+        for _ in 0..CATALOGUE_TRIES {
             // Two networks that are made at once must not overlap either.
             let catalogue = self.store().get(keys::catalogue()).await?;
             let existing = self.networks().await?;
@@ -159,6 +175,44 @@ impl Cluster {
                 TxnOutcome::Conflict { .. } => {
                     self.check_vni(spec, name).await?;
                 }
+            }
+        }
+        Err(NodeError::Contended { network: name.clone() })
+    }
+
+    /// Adds `pools` to the network called `name`, and returns what it is then. Nodes learn of it from
+    /// their agents, or when they next claim a block.
+    pub async fn extend_network(
+        &self,
+        name: &NetworkName,
+        pools: &[PoolRecord],
+    ) -> Result<Network, NodeError> {
+        for _ in 0..CATALOGUE_TRIES {
+            // A network that is made at the same time must not overlap the new pools.
+            let catalogue = self.store().get(keys::catalogue()).await?;
+            let existing = self.networks().await?;
+            let Some((network, revision)) = self.network(name).await? else {
+                let store = self.store().describe();
+                return Err(NodeError::NoSuchNetwork { network: name.clone(), store });
+            };
+            let extended = network.extended(pools)?;
+            if extended == network {
+                return Ok(network);
+            }
+            let mut others = existing.iter().filter(|other| other.name() != name);
+            if let Some(conflict) = others.find_map(|other| extended.conflict_with(other)) {
+                return Err(conflict.into());
+            }
+            let ops = [
+                Op::Write {
+                    key: keys::network(name),
+                    expected: Expected::Revision(revision),
+                    value: typed::encode(&extended)?,
+                },
+                counted(catalogue)?,
+            ];
+            if let TxnOutcome::Committed = self.store().transact(&ops).await? {
+                return Ok(extended);
             }
         }
         Err(NodeError::Contended { network: name.clone() })
@@ -211,7 +265,7 @@ impl Cluster {
     }
 }
 
-/// Counts one more network, unless somebody else has done so since `entry` was read.
+/// Counts one more network or extension of one, unless somebody else has done so since `entry` was read.
 fn counted(entry: Option<Entry>) -> Result<Op, NodeError> {
     let (expected, count) = match entry {
         None => (Expected::Absent, 0),

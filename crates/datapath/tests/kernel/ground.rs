@@ -81,6 +81,7 @@ pub(crate) fn spec() -> SegmentSpec {
             mac: MacAddr::from_seed("vxlan"),
         }),
         node_addresses: vec!["10.9.0.2/16".parse().unwrap()],
+        subnets: vec![],
         gateways: vec!["10.9.0.1".parse().unwrap()],
     }
 }

@@ -109,6 +109,8 @@ pub struct Released {
     pub life: Life,
     /// The owner of the block, if the address was borrowed.
     pub lender: Option<NodeName>,
+    /// For whom the address is kept from now on, if for anybody.
+    pub kept: Option<Holder>,
 }
 
 impl Host {
@@ -158,7 +160,11 @@ impl Host {
                 return Err(ReleaseError::OwnAddress { address, network });
             }
             let host_end = host_end(ledger.network(), &holder);
-            let life = life(sandbox, host_end.as_deref(), &links);
+            let life = match holder {
+                // There is no container.
+                Holder::Kept { .. } => Life::Gone,
+                _ => life(sandbox, host_end.as_deref(), &links),
+            };
             if life != Life::Gone && force == Force::No {
                 let state = match (life, sandbox) {
                     (Life::Alive, Some(sandbox)) => {
@@ -170,10 +176,17 @@ impl Host {
                 let holder = holder.to_string();
                 return Err(ReleaseError::InUse { address, network, holder, state });
             }
-            released.push(Released { holder, life, lender });
+            released.push(Released { holder, life, lender, kept: None });
         }
         for one in &released {
             ledger.release(&one.holder).map_err(NodeError::from)?;
+        }
+        let kept = Files::read(&ledger)?.reservations.into_iter().find(|reservation| {
+            matches!(reservation.holder, Holder::Kept { .. })
+                && reservation.addresses.contains(&address)
+        });
+        for one in &mut released {
+            one.kept = kept.as_ref().map(|reservation| reservation.holder.clone());
         }
         Ok(released)
     }

@@ -87,7 +87,9 @@ impl Books {
 
     fn compare_reservations(&self, all: &mut Vec<Difference>) {
         let mut holders: BTreeMap<(PoolIndex, HostNumber), Vec<&Reservation>> = BTreeMap::new();
-        for reservation in &self.files.reservations {
+        // What is only kept gives way to whoever has the address.
+        let is_kept = |r: &&Reservation| matches!(r.holder, Holder::Kept { .. });
+        for reservation in self.files.reservations.iter().filter(|r| !is_kept(r)) {
             holders.entry((reservation.pool, reservation.host)).or_default().push(reservation);
         }
         for holders in holders.values().filter(|holders| holders.len() > 1) {
