@@ -334,7 +334,7 @@ continue_parent_of() {
     before=$(ticks_of a weftd)
     # shellcheck disable=SC2016
     in_machine underlay sh -c 'i=0; while [ $i -lt 300 ]; do
-        curl --silent --request PUT --data "{}" "$1/v1/kv/weft/v1/nodes/x" >/dev/null; i=$((i + 1)); done' \
+        curl --silent --request PUT --data "$i" "$1/v1/kv/weft/v1/nodes/x" >/dev/null; i=$((i + 1)); done' \
         writes "$(consul_url)"
     consul_cmd kv delete weft/v1/nodes/x
     used=$(($(ticks_of a weftd) - before))
