@@ -141,10 +141,11 @@ fn read<K: Ord, R: serde::de::DeserializeOwned, V>(
 pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches) {
     let mut news = News::default();
     let mut devices_in_doubt = true;
+    let mut programmed = None;
     loop {
         // Before looking, so that nothing happens unseen in between.
         news.follow(device_names(&host, &name), &name);
-        let outcome = round(&host, &name, &mut watches, devices_in_doubt).await;
+        let outcome = round(&host, &name, &mut watches, &mut programmed, devices_in_doubt).await;
         let pause = match &outcome {
             Ok(Round::Done) => SLOW,
             Ok(Round::Removed) => return,
@@ -206,11 +207,13 @@ enum Round {
     Removed,
 }
 
-/// Compares all that should be with all that is.
+/// Compares all that should be with all that is. Where nothing is in doubt and the store says of
+/// this network what was `programmed` last, there is nothing to compare.
 async fn round(
     host: &Host,
     name: &NetworkName,
     watches: &mut Watches,
+    programmed: &mut Option<Roster>,
     devices_in_doubt: bool,
 ) -> Result<Round, HostError> {
     let data_dir = &host.config().data_dir;
@@ -264,9 +267,16 @@ async fn round(
         debug!("network {name}: the store has not answered yet, peers stay as they are");
         return Ok(Round::Done);
     };
+    if !devices_in_doubt && !differs && programmed.as_ref() == Some(&roster) {
+        return Ok(Round::Done);
+    }
+    *programmed = None;
     let report = host.program_peers(&state, &roster).await?;
     if report.any() {
         info!("network {name}: {report}");
+    }
+    if report.failed == 0 {
+        *programmed = Some(roster);
     }
     Ok(Round::Done)
 }

@@ -49,25 +49,33 @@ impl Host {
     pub async fn remove_if_unused(&self, network: &Network) -> Result<bool, HostError> {
         let name = network.name();
         let data_dir = &self.config().data_dir;
-        if !self.finish_removal(name).await? {
-            return Ok(false);
+        let (dir, grave) = (NetworkDir::new(data_dir, name), grave(data_dir, name));
+        loop {
+            if !self.finish_removal(name).await? {
+                return Ok(false);
+            }
+            if !dir.root().exists() {
+                // Another process may be at it since a moment ago.
+                return self.finish_removal(name).await;
+            }
+            let turn = self.take_turn(name).await?;
+            if grave.exists() {
+                continue;
+            }
+            if self.drop_empty_directory(name) {
+                return Ok(true);
+            }
+            let made = SegmentState::read(data_dir, name);
+            let made = made.as_ref().map_or(network, |state| &state.network);
+            if !self.ports(made).await?.is_empty() {
+                return Ok(false);
+            }
+            let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
+            if !ledger.retire(&grave).map_err(NodeError::from)? {
+                return Ok(false);
+            }
+            drop(turn);
         }
-        if !NetworkDir::new(data_dir, name).root().exists() {
-            // Another process may be at it since a moment ago.
-            return self.finish_removal(name).await;
-        }
-        let turn = self.take_turn(name).await?;
-        let made = SegmentState::read(data_dir, name);
-        let made = made.as_ref().map_or(network, |state| &state.network);
-        if !self.ports(made).await?.is_empty() {
-            return Ok(false);
-        }
-        let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
-        if !ledger.retire(&grave(data_dir, name)).map_err(NodeError::from)? {
-            return Ok(false);
-        }
-        drop(turn);
-        self.finish_removal(name).await
     }
 
     /// Finishes a removal that has begun; says whether there is nothing left of it. Containers that
@@ -136,16 +144,16 @@ impl Host {
     }
 
     /// Removes the network's directory if there is nothing in it but the file of the turn that the
-    /// caller has.
-    pub(crate) fn drop_empty_directory(&self, name: &NetworkName) {
+    /// caller has; says whether it did.
+    pub(crate) fn drop_empty_directory(&self, name: &NetworkName) -> bool {
         let dir = NetworkDir::new(&self.config().data_dir, name);
         let lock = dir.segment_lock();
         let entries = std::fs::read_dir(dir.root()).into_iter().flatten().flatten();
-        if entries.into_iter().all(|entry| entry.path() == lock) {
-            // Somebody who puts a file there at this moment keeps the directory, and takes another
-            // turn.
-            let _ = std::fs::remove_file(&lock);
-            let _ = std::fs::remove_dir(dir.root());
+        if !entries.into_iter().all(|entry| entry.path() == lock) {
+            return false;
         }
+        // Somebody who puts a file there at this moment keeps the directory, and takes another turn.
+        let _ = std::fs::remove_file(&lock);
+        std::fs::remove_dir(dir.root()).is_ok()
     }
 }

@@ -13,6 +13,7 @@ use log::{debug, error, info, warn};
 use weft_blocks::layout::NetworkDir;
 use weft_blocks::ledger::{About, Want};
 use weft_blocks::{Holder, Ledger};
+use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
 use weft_datapath::peers::{self, Report, Tables};
 use weft_datapath::segment::{self, Segment, SegmentSpec, Tunnel};
@@ -50,6 +51,8 @@ pub struct Host {
     config: NodeConfig,
     cluster: Cluster,
     netlink: Netlink,
+    /// The containers' host ends that were last seen with hairpin mode on.
+    hairpins: Mutex<BTreeMap<NetworkName, BTreeSet<String>>>,
     /// What was reported as contested in each network when it was last looked at.
     contested: Mutex<BTreeMap<NetworkName, BTreeSet<Contested>>>,
 }
@@ -66,7 +69,8 @@ pub fn selector(config: &UnderlayConfig) -> Selector {
 impl Host {
     /// This host, as `config` describes it.
     pub fn new(config: NodeConfig, cluster: Cluster, netlink: Netlink) -> Self {
-        Self { config, cluster, netlink, contested: Mutex::default() }
+        let (hairpins, contested) = (Mutex::default(), Mutex::default());
+        Self { config, cluster, netlink, hairpins, contested }
     }
 
     /// The node's configuration.
@@ -174,10 +178,14 @@ impl Host {
     /// taken from it.
     async fn join_ports(&self, state: &SegmentState) -> Result<(), HostError> {
         let name = state.network.name();
-        for port in self.netlink.links().await? {
-            if !is_host_end(&port, name) || ports::is_joined(&port, state.bridge) {
-                continue;
-            }
+        let mut links = self.netlink.links().await?;
+        links.retain(|link| is_host_end(link, name));
+        let (joined, lost): (Vec<Link>, Vec<Link>) =
+            links.into_iter().partition(|port| ports::is_joined(port, state.bridge));
+        let hairpins = self.note_hairpins(name, joined, &lost);
+        for mut port in lost {
+            // What was a setting of the port went with the bridge.
+            port.port.hairpin |= hairpins.contains(&port.name);
             // One that cannot be helped is no reason not to help the others.
             let joined = match ports::other_ends_mac(&self.netlink, &port.name).await {
                 Ok(Some(mac)) => ports::join(&self.netlink, &port, state.bridge, mac).await,
@@ -191,6 +199,21 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// Notes which ports have hairpin mode on, and returns them together with those of the `lost`
+    /// ones that had it.
+    fn note_hairpins(
+        &self,
+        network: &NetworkName,
+        joined: Vec<Link>,
+        lost: &[Link],
+    ) -> BTreeSet<String> {
+        let mut hairpins = self.hairpins.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = hairpins.entry(network.clone()).or_default();
+        noted.retain(|name| lost.iter().any(|port| &port.name == name));
+        noted.extend(joined.into_iter().filter(|p| p.port.hairpin).map(|p| p.name));
+        noted.clone()
     }
 
     /// How the network is to be on this host.
