@@ -196,6 +196,23 @@ kv() {
     [[ $status == 1 && $output == *"is not held by anybody on this node"* ]]
 }
 
+@test "ipam release: what an identity keeps is freed by a second release" {
+    local ip conf
+    conf=$(jq '.args.cni.sticky = "pod" | .ipam.stickySeconds = 3600' <<<"$NET")
+    add_container a two
+    cni a ADD two eth0 "$conf"
+    ip=$(cni_ip a two)
+    remove_container a two
+    # The host end goes with the namespace, and that of the other container stays.
+    eventually 5 in_host a bash -c 'ip -o link show type veth | grep -c wv | grep -qx 1'
+    run weftctl a ipam release "$ip" --network red
+    [[ $status == 0 && $output == *"is now held by pod@eth0, for which it is kept"* ]] || fail "$output"
+    run weftctl a ipam release "$ip" --network red
+    [[ $status == 0 && $output == *"$ip of network red is free"* ]] || fail "$output"
+    check a
+    [[ $status == 0 ]]
+}
+
 @test "ipam release: an address of another node's, of the host's, of no subnet" {
     run weftctl a ipam release "$(cni_ip b one)" --network red --force
     [[ $status == 1 && $output == *"lies in a block of node b"* ]] || fail "$output"
