@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# Two hosts, one Consul: a network of both families, one of IPv6 alone, and an internal one. Subnets of any size.
+# Two hosts, one Consul: a network of both families, one of IPv6 alone, and an internal one. Subnets of any size, and
+# subnets that are added to a network in use.
 
 load helpers
 
@@ -198,7 +199,7 @@ host_number() {
     # The container itself answers, and its neighbours on this host.
     in_container a both busybox ping -6 -c 2 -W 1 'ff02::1%eth0'
     local link_local
-    link_local=$(in_container b both ip -j -6 address show dev eth0 scope link | jq -r '.[].addr_info[]?.local')
+    link_local=$(in_container b both ip -j -6 address show dev eth0 scope link | jq -r '.[].addr_info[]?.local // empty')
     [[ $link_local == fe80:* ]]
     run ! in_container a both busybox ping -6 -c 1 -W 1 "$link_local%eth0"
     add a quiet "$BOTH"
@@ -208,8 +209,8 @@ host_number() {
     remove_container a quiet
     capture_stop local
     assert_equal "$(capture_show local)" '' "packets in the tunnel"
-    run in_host a ip -6 address show scope link
-    [[ ! $output =~ w[bxv][^[:space:]]*: ]] || fail "link-local addresses on the host:" "$output"
+    run in_host a ip -j -6 address show scope link
+    assert_json '[.[] | select(.ifname | values | test("^w[bxv]")) | .ifname] | join(" ")' ''
 }
 
 @test "an internal network of both families connects its containers and nothing else" {
@@ -251,15 +252,15 @@ host_number() {
     weftctl a network remove tiny
 }
 
-# sizes SUBNET BLOCK-SIZE BLOCKS: a network of that subnet gives an address, out of a block of that size.
+# sizes SUBNET BITS: a network of that subnet gives an address, out of a block of 2^BITS addresses.
 sizes() {
     local conf='{"cniVersion": "1.0.0", "name": "sized", "type": "weft-ipam"}'
     weftctl a network create sized --subnet "$1"
     run cni a ADD sized eth0 "$conf"
     assert_json '.ips[0].address | sub(".*/"; "/")' "/${1#*/}" || return 1
     run weftctl a network inspect sized
-    assert_json '.blocks | length' 1 || return 1
-    assert_json '.blocks[0].block | split("-")[2]' "$2" || return 1
+    # An agent may have claimed another one ahead.
+    assert_json '[.blocks[].block | split("-")[2]] | unique | join(" ")' "$2" || return 1
     cni a DEL sized eth0 "$conf"
     weftctl a network remove sized
 }
@@ -278,4 +279,151 @@ sizes() {
     sizes fd00:64::/112 6
     sizes fd00:64::/64 6
     sizes fd00:64::/48 6
+}
+
+@test "a network that is full is extended: its containers stay, and new ones get addresses of the new pool" {
+    local conf='{"cniVersion": "1.0.0", "name": "grown", "type": "weft", "vni": 4204, "isGateway": true,
+        "ipMasq": true, "ipam": {"type": "weft-ipam", "ranges": [[{"subnet": "10.6.0.0/29"}],
+        [{"subnet": "fd00:66::/64"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}'
+    local host name
+    # Six hosts' numbers: the gateway, the two nodes, and three containers.
+    add a g1 "$conf"
+    add b g2 "$conf"
+    add a g3 "$conf"
+    add_container a g4
+    run cni a ADD g4 eth0 "$conf"
+    assert_json .code 11
+
+    run weftctl a network extend grown --subnet 10.6.1.0/24 --subnet fd00:67::/64 --gateway 10.6.1.254
+    assert_equal "$output" 'network grown has subnets 10.6.0.0/29, fd00:66::/64, 10.6.1.0/24, fd00:67::/64'
+    # Again as it is: no change.
+    weftctl b network extend grown --subnet 10.6.1.0/24 --subnet fd00:67::/64 --gateway 10.6.1.254
+    run weftctl b network inspect grown
+    assert_json '.pools | length' 2
+
+    # The agents put the new gateway, routes and rules on their hosts.
+    for host in a b; do
+        eventually 5 gateway_present "$host" wb4204 10.6.1.254
+        eventually 5 gateway_present "$host" wb4204 fd00:67::1
+        run in_host "$host" ip route show dev wb4204
+        [[ $output == *'10.6.1.0/24'* ]]
+        run in_host "$host" ip -6 route show dev wb4204
+        [[ $output == *'fd00:67::/64'* ]]
+        eventually 5 rules_name "$host" 'ip saddr 10.6.1.0/24'
+        eventually 5 rules_name "$host" 'ip6 saddr fd00:67::/64'
+    done
+
+    # The configuration names the first pair only, and still agrees.
+    run cni a ADD g4 eth0 "$conf"
+    assert_json '[.ips[] | (.address | sub("[0-9a-f]+/"; "*/")), .gateway] | join(" ")' \
+        '10.6.1.*/24 10.6.1.254 fd00:67::*/64 fd00:67::1'
+    add b g5 "$conf"
+    [[ $(cni_ip b g5) == 10.6.1.* ]]
+    eventually 3 ping_from a g4 "$(cni_ip b g5)"
+    ping_from b g5 "$(ip6 a g4)"
+    for name in g4 g3 g1; do
+        ping_from a - "$(cni_ip a "$name")"
+        ping_from a - "$(ip6 a "$name")"
+        ping_from b - "$(cni_ip a "$name")"
+        ping_from b - "$(ip6 a "$name")"
+        ping_from a "$name" "$WEFT_OUTSIDE_IP"
+        ping_from a "$name" "$OUTSIDE6"
+    done
+    # From pool to pool, on one host and across, by way of the gateway.
+    ping_from a g1 "$(cni_ip a g4)"
+    ping_from a g4 "$(ip6 a g3)"
+    ping_from b g2 "$(cni_ip a g4)"
+    ping_from b g2 "$(ip6 a g4)"
+    ping_from b g5 "$(cni_ip a g1)"
+    ping_from b g5 "$(ip6 a g1)"
+    cni a CHECK g1 eth0 "$(with_prev_result a g1 eth0 "$conf")"
+    cni a CHECK g4 eth0 "$(with_prev_result a g4 eth0 "$conf")"
+    for name in g1 g3 g4; do
+        cni a DEL "$name" eth0 "$conf"
+    done
+    cni b DEL g2 eth0 "$conf"
+    cni b DEL g5 eth0 "$conf"
+    weftctl a network remove grown --force
+}
+
+# gateway_present HOST BRIDGE ADDRESS: succeeds if the bridge has it.
+gateway_present() {
+    in_host "$1" ip -o address show dev "$2" | grep -qF " $3/"
+}
+
+# rules_name HOST TEXT: succeeds if the firewall rules hold it.
+rules_name() {
+    in_host "$1" nft list table inet weft | grep -qF "$2"
+}
+
+@test "without an agent a host learns of the new pool when its first one is full, or when an address of it is asked for" {
+    local conf='{"cniVersion": "1.0.0", "name": "lone", "type": "weft", "vni": 4205, "isGateway": true, "ipMasq": true,
+        "ipam": {"type": "weft-ipam", "subnet": "10.6.0.0/29", "routes": [{"dst": "0.0.0.0/0"}]}}'
+    local name
+    stop_weftd b
+    for name in l1 l2 l3 l4; do
+        add b "$name" "$conf"
+    done
+    weftctl a network extend lone --subnet 10.6.1.0/24
+    add_container b l5
+    run cni b ADD l5 eth0 "$conf"
+    assert_json '.ips | length' 1
+    assert_json '.ips[0] | "\(.address | sub("[0-9]+/"; "*/")) \(.gateway)"' '10.6.1.*/24 10.6.1.1'
+    ping_from b l5 "$WEFT_OUTSIDE_IP"
+    ping_from b - "$(cni_ip b l5)"
+    ping_from b l1 "$(cni_ip b l5)"
+
+    weftctl a network extend lone --subnet 10.6.2.0/24
+    add b l6 "$(jq '.args.cni.ips = ["10.6.2.77"]' <<<"$conf")"
+    assert_equal "$(cni_ip b l6)" 10.6.2.77
+    ping_from b l6 "$WEFT_OUTSIDE_IP"
+    ping_from b l1 10.6.2.77
+    for name in l1 l2 l3 l4 l5 l6; do
+        cni b DEL "$name" eth0 "$conf"
+        remove_container b "$name"
+    done
+    start_weftd b
+    weftctl b network remove lone --force
+}
+
+@test "an extension that cannot be is refused, and changes nothing" {
+    # refuse WORDS ARGS...: of an extension of both.
+    refuse() {
+        local words=$1
+        shift
+        run weftctl a network extend "$@"
+        [[ $status != 0 && $output == *"$words"* ]] || fail "$*:" "$output"
+    }
+    refuse 'network none does not exist' none --subnet 10.5.0.0/24
+    refuse 'subnet 10.5.0.0/24: a new pool needs the same families as the first one' both --subnet 10.5.0.0/24
+    refuse 'subnet 10.9.1.0/24: overlaps 10.9.0.0/16 of the same network' \
+        both --subnet 10.9.1.0/24 --subnet fd00:5::/64
+    refuse 'subnet fd00:6::/48: overlaps fd00:6::/64 of network six' both --subnet 10.5.0.0/24 --subnet fd00:6::/48
+    refuse '10.7.0.1 lies outside of every subnet' both --subnet 10.5.0.0/24 --subnet fd00:5::/64 --gateway 10.7.0.1
+    refuse 'gateway 10.5.0.0: this is the network' \
+        both --subnet 10.5.0.0/24 --subnet fd00:5::/64 --gateway 10.5.0.0
+    refuse 'blockBits 9' both --subnet 10.5.0.0/24 --subnet fd00:5::/64 --block-bits 9
+    refuse --subnet both
+    run weftctl a network inspect both
+    assert_json '.pools | length' 1
+}
+
+@test "networks that are made and extended at once do not overlap" {
+    local i pids=() failed=0
+    weftctl a network create left --subnet 10.5.0.0/24
+    weftctl a network create right --subnet 10.5.1.0/24
+    for i in left right left right; do
+        weftctl a network extend "$i" --subnet 10.5.2.0/24 >/dev/null 2>&1 &
+        pids+=($!)
+        weftctl b network create "new-$i" --subnet 10.5.2.0/25 >/dev/null 2>&1 &
+        pids+=($!)
+    done
+    for i in "${pids[@]}"; do
+        wait "$i" || failed=$((failed + 1))
+    done
+    run weftctl a network list --output json
+    assert_json '[.[].pools[].ipv4.subnet | values | select(startswith("10.5.2."))] | length' 1
+    for i in left right new-left new-right; do
+        weftctl a network remove "$i" || true
+    done
 }

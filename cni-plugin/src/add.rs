@@ -138,16 +138,17 @@ async fn connect<'a>(
         addresses: &ips,
         routes: &routes,
     };
-    attach::configure_interface(&sandbox.inside, &interface)
-        .await
-        .map_err(|error| call.error("configure the interface", error))?;
     let hairpin = match call.conf.hairpin {
         weft_netconf::Hairpin::On => Hairpin::On,
         weft_netconf::Hairpin::Off => Hairpin::Off,
     };
+    // Before there is a carrier: afterwards the host's end would have a link-local address already.
     attach::secure_port(call.host.netlink(), &port, mac, hairpin)
         .await
         .map_err(|error| call.error("protect the interface", error))?;
+    attach::configure_interface(&sandbox.inside, &interface)
+        .await
+        .map_err(|error| call.error("configure the interface", error))?;
     Ok(describe(call, wishes, &state, assigned, mac, &sandbox.path))
 }
 

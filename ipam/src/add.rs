@@ -68,12 +68,10 @@ fn with_the_cluster(
     runtime.block_on(async {
         let unknown = |error| call.error("look the network up", &error);
         let spec = &call.conf.spec;
-        let mut network = networks::resolve(data_dir, &cluster, &call.network, spec)
-            .await
-            .map_err(unknown)?;
+        let mut network =
+            networks::resolve(data_dir, &cluster, &call.network, spec).await.map_err(unknown)?;
         if want(&network, wanted).is_err() {
-            network =
-                networks::renew(data_dir, &cluster, &call.network).await.map_err(unknown)?;
+            network = networks::renew(data_dir, &cluster, &call.network).await.map_err(unknown)?;
         }
         let want = want(&network, wanted)?;
         let ledger: Ledger = call.ledger(network.clone())?;

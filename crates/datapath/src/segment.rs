@@ -173,8 +173,11 @@ async fn ensure_vxlan(
     };
     if !is_set_up(&vxlan, spec) || vxlan.bridge != Some(bridge) {
         let change = LinkRequest::indexed(vxlan.index).mtu(spec.mtu).alias(&alias(spec));
-        let change = change.no_link_local().bridge(bridge).up();
+        let change = change.no_link_local().bridge(bridge);
         netlink.change_link(change, || format!("set up VXLAN device {name}")).await?;
+        // In one message with the rest it would be up before it is told to have no link-local address.
+        let up = LinkRequest::indexed(vxlan.index).up();
+        netlink.change_link(up, || format!("set VXLAN device {name} up")).await?;
     }
     let port = PortFlags { neigh_suppress: true, ..PortFlags::default() };
     if vxlan.port != port {

@@ -224,6 +224,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_with_nothing_to_hand_out_is_refused_by_what_takes_it_all() {
+        let refusal = |change: &dyn Fn(&mut PoolRecord)| {
+            let mut spec = spec("10.9.0.0/24");
+            change(&mut spec.pools[0]);
+            spec.check().unwrap_err().to_string()
+        };
+        let own = Some("10.9.0.0".parse().unwrap());
+        let range = refusal(&|pool| pool.ipv4.as_mut().unwrap().range_end = own);
+        assert!(range.starts_with("rangeEnd 10.9.0.0: nothing is left"), "{range}");
+        let excluded = refusal(&|pool| pool.exclude = vec!["10.9.0.0/24".parse().unwrap()]);
+        assert!(excluded.starts_with("exclude 10.9.0.0/24: nothing is left"), "{excluded}");
+    }
+
+    #[test]
     fn a_contradiction_names_key_and_both_values() {
         let stored = spec("10.9.0.0/16");
         let found = difference(&spec("10.8.0.0/16"), &stored).unwrap();

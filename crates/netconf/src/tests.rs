@@ -117,3 +117,30 @@ fn a_route_leads_to_a_network_whatever_host_it_was_written_with() {
     assert_eq!(written(&conf.routes.unwrap()), "10.77.0.0/16 fd77::/64");
     assert_eq!(written(&conf.spec.routes), "10.77.0.0/16 fd77::/64");
 }
+
+#[test]
+fn ranges_of_the_runtime_stand_in_for_those_of_the_same_family() {
+    let subnets = |json: &str| {
+        let pools = parse(json).unwrap().spec.pools;
+        let subnet = |family: &Option<weft_model::pool::FamilyRecord>| {
+            family.as_ref().map_or_else(|| "-".to_owned(), |f| f.subnet.to_string())
+        };
+        pools.iter().map(|p| format!("{} {}", subnet(&p.ipv4), subnet(&p.ipv6))).collect::<Vec<_>>()
+    };
+    let ipam = r#""ipam":{"ranges":[[{"subnet":"10.9.0.0/16"}],[{"subnet":"fd00:9::/64"}]]}"#;
+    for (given, expected) in [
+        ("null", "10.9.0.0/16 fd00:9::/64"),
+        ("[]", "10.9.0.0/16 fd00:9::/64"),
+        (r#"[[{"subnet":"10.8.0.0/16"}]]"#, "10.8.0.0/16 fd00:9::/64"),
+        (
+            r#"[{"Subnet":"10.8.0.0/16","RangeStart":"","RangeEnd":"","Gateway":""}]"#,
+            "10.8.0.0/16 fd00:9::/64",
+        ),
+        (r#"[[{"subnet":"fd00:8::/64"}],[{"subnet":"10.8.0.0/16"}]]"#, "10.8.0.0/16 fd00:8::/64"),
+    ] {
+        let json = format!(r#"{{{ipam},"runtimeConfig":{{"ipRanges":{given}}}}}"#);
+        assert_eq!(subnets(&json), [expected], "{given}");
+    }
+    let alone = r#"{"ipam":{},"runtimeConfig":{"ipRanges":[[{"subnet":"10.8.0.0/16"}]]}}"#;
+    assert_eq!(subnets(alone), ["10.8.0.0/16 -"]);
+}

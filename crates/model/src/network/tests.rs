@@ -71,3 +71,30 @@ fn records_are_legible_in_the_store() {
     );
     assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
 }
+
+#[test]
+fn an_extension_keeps_what_there_is_and_is_no_change_when_repeated() {
+    let network = Network::new(record("n", &["10.9.0.0/24"])).unwrap();
+    let new = |subnet: &str| PoolRecord {
+        ipv4: Some(FamilyRecord::new(subnet.parse().unwrap())),
+        ..PoolRecord::default()
+    };
+    let extended = network.extended(&[new("10.8.0.0/24")]).unwrap();
+    assert_eq!(extended.record().pools[0], network.record().pools[0]);
+    assert_eq!(extended.locate("10.8.0.5".parse().unwrap()).unwrap().0.get(), 1);
+    let gateway = extended.family_of("10.8.0.5".parse().unwrap()).unwrap().gateway;
+    assert_eq!(gateway, Some("10.8.0.1".parse().unwrap()));
+    assert_eq!(extended.extended(&[new("10.8.0.0/24")]).unwrap(), extended);
+}
+
+#[test]
+fn an_extension_of_other_families_or_with_a_known_subnet_is_refused() {
+    let network = Network::new(record("n", &["10.9.0.0/24"])).unwrap();
+    let refusal = |pool: PoolRecord| network.extended(&[pool]).unwrap_err().to_string();
+    let v6 = Some(FamilyRecord::new("fd00::/64".parse().unwrap()));
+    let other = refusal(PoolRecord { ipv6: v6, ..PoolRecord::default() });
+    assert!(other.starts_with("subnet fd00::/64: a new pool needs the same families"), "{other}");
+    let v4 = FamilyRecord::new("10.9.0.0/16".parse().unwrap());
+    let wider = refusal(PoolRecord { ipv4: Some(v4), ..PoolRecord::default() });
+    assert!(wider.starts_with("subnet 10.9.0.0/16: overlaps 10.9.0.0/24"), "{wider}");
+}
