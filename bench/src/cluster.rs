@@ -40,6 +40,10 @@ pub(crate) struct Options {
     /// Rounds; in each, all ways are measured, with fresh networks and keys.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+
+    /// The size of weft's blocks as a power of two; by default that of a network of this size.
+    #[arg(long)]
+    block_bits: Option<u8>,
 }
 
 const ADDRESS: &str = "http://127.0.0.1:8500";
@@ -56,7 +60,7 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     let _server = start_consul(&options.consul)?;
     let mut rates: [Vec<f64>; 3] = Default::default();
     for round in 0..options.rounds {
-        let network = create_network(round)?;
+        let network = create_network(round, options.block_bits)?;
         let ways: [&(dyn Fn(u32) -> Result<Box<dyn Allocate>> + Sync); 3] = [
             &|number| Ok(Box::new(Blocks::of(number, &network)?)),
             &|number| Ok(Box::new(KeyEach::of(round, number, options.nodes)?)),
@@ -152,13 +156,13 @@ fn store() -> Result<ConsulStore> {
 }
 
 /// A subnet for each round.
-fn create_network(round: usize) -> Result<Network> {
+fn create_network(round: usize, block_bits: Option<u8>) -> Result<Network> {
     let subnet = format!("10.{}.0.0/12", round * 16).parse()?;
     let gateway = None;
     let ipv4 = FamilyRecord { gateway, ..FamilyRecord::new(subnet) };
     let spec = NetworkSpec {
         mode: Some(weft_model::network::Mode::Internal),
-        pools: vec![PoolRecord { ipv4: Some(ipv4), ..PoolRecord::default() }],
+        pools: vec![PoolRecord { ipv4: Some(ipv4), block_bits, ..PoolRecord::default() }],
         ..NetworkSpec::default()
     };
     let name = NetworkName::new(format!("round{round}"))?;
