@@ -13,7 +13,7 @@ use log::{debug, info, warn};
 use weft_host::Host;
 use weft_model::NodeRecord;
 use weft_node::NodeError;
-use weft_store::{Backoff, SessionId, keys, typed};
+use weft_store::{Backoff, Entry, SessionId, keys, typed};
 
 use crate::watch::Watched;
 
@@ -63,10 +63,26 @@ pub async fn keep(host: Arc<Host>, mut nodes: Watched) -> anyhow::Result<()> {
 /// reached is asked again and again.
 async fn renew(host: &Host, session: &SessionId, vteps: &[IpAddr], nodes: &mut Watched) -> Lost {
     let cluster = host.cluster();
-    // What the watch shows may be from before the record was written; twice is no accident.
-    let mut missed = 0;
+    let mut due = tokio::time::interval(TTL / 3);
+    due.tick().await;
     loop {
-        tokio::time::sleep(TTL / 3).await;
+        let news = async {
+            // A watch that ended has no news ever again.
+            if nodes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let is_due = tokio::select! {
+            _ = due.tick() => true,
+            () = news => false,
+        };
+        // What the watch shows may be from before the record was written.
+        if !shows(nodes, host, session) && is_lost(host, session).await {
+            return Lost::Record;
+        }
+        if !is_due {
+            continue;
+        }
         match cluster.store().renew_session(session).await {
             Ok(true) => {}
             Ok(false) => return Lost::Record,
@@ -74,10 +90,6 @@ async fn renew(host: &Host, session: &SessionId, vteps: &[IpAddr], nodes: &mut W
                 debug!("renewing the session of node {}: {error}", cluster.node());
                 continue;
             }
-        }
-        missed = if shows(nodes, host, session) { 0 } else { missed + 1 };
-        if missed > 1 {
-            return Lost::Record;
         }
         // An underlay that is down for a moment is not another one.
         let now = host.vteps().await;
@@ -87,13 +99,24 @@ async fn renew(host: &Host, session: &SessionId, vteps: &[IpAddr], nodes: &mut W
     }
 }
 
+/// Whether the store, asked directly, says that the record is not held by the session.
+async fn is_lost(host: &Host, session: &SessionId) -> bool {
+    let cluster = host.cluster();
+    match cluster.store().get(&keys::node(cluster.node())).await {
+        Ok(Some(entry)) => !is_held(&entry, session),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+fn is_held(entry: &Entry, session: &SessionId) -> bool {
+    entry.holder.as_ref() == Some(session)
+        && typed::decode::<NodeRecord>(entry).is_ok_and(|record| !record.removing)
+}
+
 /// Whether the watched records show this node's, held by the session.
 fn shows(nodes: &mut Watched, host: &Host, session: &SessionId) -> bool {
     let Some(entries) = nodes.borrow_and_update().clone() else { return true };
     let key = keys::node(host.cluster().node());
-    entries.iter().any(|entry| {
-        entry.key == key
-            && entry.holder.as_ref() == Some(session)
-            && typed::decode::<NodeRecord>(entry).is_ok_and(|record| !record.removing)
-    })
+    entries.iter().any(|entry| entry.key == key && is_held(entry, session))
 }

@@ -147,7 +147,7 @@ impl Ledger {
                 let slot = locked.held_by(slot, holder)?;
                 match (&reservation.loan, &reservation.sticky, slot) {
                     (None, Some(sticky), Some(slot)) if self.keeps(sticky)? => {
-                        let kept = self.kept_reservation(&reservation, sticky);
+                        let kept = kept::kept_reservation(&reservation, sticky);
                         locked.hand_over(slot, holder, &kept)?;
                     }
                     (None, ..) => locked.remove(&path, slot)?,

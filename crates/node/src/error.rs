@@ -128,7 +128,7 @@ pub enum NodeError {
         /// The network.
         network: NetworkName,
         /// Who uses it.
-        holder: Holder,
+        holder: String,
     },
     /// The caller has gone away.
     #[error("the caller of ADD for {holder} in network {network} is gone; nothing is reserved")]

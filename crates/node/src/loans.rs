@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// How one lender was found.
 enum Asked {
-    Lent(Reservation),
+    Lent(Box<Reservation>),
     /// With the reason, and whether asking again is of no use.
     Refused(String, bool),
     Silent,
@@ -72,7 +72,7 @@ pub(crate) async fn borrow(
                     ledger.network().name(),
                     shown(ledger, Want::Exactly(reservation.pool, reservation.host))
                 );
-                return Ok(reservation);
+                return Ok(*reservation);
             }
             Asked::Refused(reason, is_settled) => {
                 settled &= is_settled;
@@ -141,7 +141,7 @@ async fn ask(
         LoanAnswer::Granted { pool, host } => {
             let loan = Loan { id, lender: lender.clone() };
             match ledger.borrow(holder, (pool, host), &loan, about)? {
-                Some(reservation) => Asked::Lent(reservation),
+                Some(reservation) => Asked::Lent(Box::new(reservation)),
                 None => Asked::Refused("the address is in use on this node by now".into(), true),
             }
         }

@@ -37,7 +37,7 @@ pub async fn reserve(
                         identity,
                         address,
                         network,
-                        holder: other,
+                        holder: other.to_string(),
                     });
                 }
                 info!("network {name}: {} has lost {address} to {other}", sticky.identity);

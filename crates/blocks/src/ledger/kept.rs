@@ -42,18 +42,18 @@ impl Ledger {
         }
         Ok(())
     }
+}
 
-    /// What stands for an address that is kept from now on.
-    pub(super) fn kept_reservation(&self, of: &Reservation, sticky: &Sticky) -> Reservation {
-        let until = now().saturating_add(sticky.keep);
-        Reservation {
-            holder: Holder::Kept { sticky: sticky.clone(), until },
-            sandbox: None,
-            loan: None,
-            sticky: None,
-            created: now(),
-            ..of.clone()
-        }
+/// What stands for an address that is kept from now on.
+pub(super) fn kept_reservation(of: &Reservation, sticky: &Sticky) -> Reservation {
+    let until = now().saturating_add(sticky.keep);
+    Reservation {
+        holder: Holder::Kept { sticky: sticky.clone(), until },
+        sandbox: None,
+        loan: None,
+        sticky: None,
+        created: now(),
+        ..of.clone()
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
+use super::kept::kept_reservation;
 use super::{About, Ledger, Locked, Outcome, Want, now, read_reservation};
 use crate::index::{Slot, State};
 use crate::reservation::{Holder, LENT, Loan, Reservation, Sticky};
@@ -129,7 +130,7 @@ impl Ledger {
                 created: now(),
             };
             if self.kept(sticky.id())?.is_none() {
-                self.put_reservation(&self.kept_reservation(&template, sticky))?;
+                self.put_reservation(&kept_reservation(&template, sticky))?;
             }
         }
         // The number is that of the first slot, and rebuilding gives a new one.
