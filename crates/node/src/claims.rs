@@ -21,6 +21,9 @@ use crate::{Cluster, NodeError, lock};
 /// How long to wait for another process of this node that is claiming.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often to begin anew when the network's definition changes during a claim.
+const DEFINITION_TRIES: usize = 16;
+
 /// The right to change which blocks this node has in a network; given back when dropped.
 #[derive(Debug)]
 pub struct Turn {
@@ -44,23 +47,39 @@ pub async fn take_turn(cluster: &Cluster, ledger: &Ledger) -> Result<Turn, NodeE
 /// of the network is read anew on the way, so the ledger that comes back may be of a newer one.
 pub async fn claim(
     cluster: &Cluster,
-    ledger: Ledger,
+    mut ledger: Ledger,
     target: Target,
     _turn: &Turn,
 ) -> Result<(Ledger, Claimed), NodeError> {
     let name = ledger.network().name().clone();
-    let Some((network, network_revision)) = cluster.network(&name).await? else {
-        let store = cluster.store().describe();
-        return Err(NodeError::NoSuchNetwork { network: name, store });
-    };
-    let ledger = if &network == ledger.network() {
-        ledger
-    } else {
-        cache(ledger.data_dir(), &network)?;
-        Ledger::open(ledger.data_dir(), network.clone())?
-    };
+    for _ in 0..DEFINITION_TRIES {
+        let Some((network, revision)) = cluster.network(&name).await? else {
+            let store = cluster.store().describe();
+            return Err(NodeError::NoSuchNetwork { network: name, store });
+        };
+        if &network != ledger.network() {
+            cache(ledger.data_dir(), &network)?;
+            ledger = Ledger::open(ledger.data_dir(), network)?;
+        }
+        if let Some(claimed) = drive(cluster, &ledger, revision, target).await? {
+            return Ok((ledger, claimed));
+        }
+    }
+    Err(NodeError::Contended { network: name })
+}
+
+/// Drives a claim in the ledger's network as it is in the store at `network_revision`. Nothing comes
+/// back if the network was extended or removed meanwhile.
+async fn drive(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    network_revision: Revision,
+    target: Target,
+) -> Result<Option<Claimed>, NodeError> {
+    let network = ledger.network();
+    let name = network.name().clone();
     let mut node_revision = cluster.register(None).await?;
-    let (mut claim, mut action) = Claim::new(&network, cluster.node(), target, ledger.blocks()?);
+    let (mut claim, mut action) = Claim::new(network, cluster.node(), target, ledger.blocks()?);
     let mut records = std::collections::BTreeMap::new();
     loop {
         let write = match action {
@@ -84,9 +103,9 @@ pub async fn claim(
             },
             Action::Done(claimed) => {
                 if let Claimed::Own(block) = &claimed {
-                    enter(cluster, &ledger, block).await?;
+                    enter(cluster, ledger, block).await?;
                 }
-                return Ok((ledger, claimed));
+                return Ok(Some(claimed));
             }
         };
         // The claim holds only while the network exists and the name is this machine's.
@@ -97,9 +116,7 @@ pub async fn claim(
         ];
         let done = match cluster.store().transact(&ops).await? {
             TxnOutcome::Committed => true,
-            TxnOutcome::Conflict { op: 0, .. } => {
-                return Err(NodeError::Contended { network: name });
-            }
+            TxnOutcome::Conflict { op: 0, .. } => return Ok(None),
             TxnOutcome::Conflict { op: 1, .. } => {
                 debug!("the record of node {} changed during a claim", cluster.node());
                 node_revision = cluster.register(None).await?;

@@ -134,14 +134,15 @@ pub enum NodeError {
     #[error("the caller of ADD for {holder} in network {network} is gone; nothing is reserved")]
     Unwanted {
         /// For whom.
-        holder: Holder,
+        holder: Box<Holder>,
         /// The network.
         network: NetworkName,
     },
     /// Every block of the network has an owner and the own ones are full.
     #[error(
         "network {network} has no free address for node {node}: all {blocks} blocks are owned, by \
-         {nodes} nodes{reason}; free some containers, or create a network with a larger subnet"
+         {nodes} nodes{reason}; free some containers, or add a subnet: `weftctl network extend \
+         {network} --subnet ...`"
     )]
     Exhausted {
         /// The network.
@@ -163,7 +164,7 @@ pub enum NodeError {
         /// The network.
         network: NetworkName,
         /// Who holds it.
-        holder: Holder,
+        holder: Box<Holder>,
     },
     /// A wanted address lies in another node's block.
     #[error(
@@ -190,7 +191,7 @@ pub enum NodeError {
     )]
     Stranded {
         /// Who has it.
-        holder: Holder,
+        holder: Box<Holder>,
         /// The address.
         address: String,
         /// The network.
