@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, info, warn};
+use tokio::time::Instant;
 use weft_blocks::{Holder, Ledger, Reservation};
 use weft_host::{Host, HostError, SegmentState};
 use weft_model::block::BlockRecord;
@@ -87,7 +88,8 @@ pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches
     let policy = Policy { release_after: host.config().release_after };
     let mut steward = Steward::new(host.cluster().clone(), data_dir.clone(), name.clone(), policy);
     let mut here = Reservations::watch(&data_dir, &name);
-    let mut pause = Duration::ZERO;
+    let slow = SLOW.min(policy.release_after).max(Duration::from_secs(1));
+    let mut next = Instant::now();
     loop {
         tokio::select! {
             () = watches.changed() => {}
@@ -96,19 +98,19 @@ pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches
                     continue;
                 }
             }
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep_until(next) => {}
         }
-        let Some(view) = watches.view() else {
-            pause = RETRY;
-            continue;
+        let done = match watches.view() {
+            None => false,
+            Some(view) => match round(&host, &name, &mut steward, &view).await {
+                Ok(()) => true,
+                Err(error) => {
+                    warn!("network {name}: {error}");
+                    false
+                }
+            },
         };
-        pause = match round(&host, &name, &mut steward, &view).await {
-            Ok(()) => SLOW,
-            Err(error) => {
-                warn!("network {name}: {error}");
-                RETRY
-            }
-        };
+        next = Instant::now() + if done { slow } else { RETRY };
     }
 }
 

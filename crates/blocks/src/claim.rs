@@ -22,6 +22,9 @@ use weft_model::{Block, HostNumber, Network, NodeName, Pool, PoolIndex};
 /// twice in a row only where nearly everything is taken.
 const ROUNDS: u32 = 16;
 
+/// With how many blocks a node counts as being in a hurry.
+const IN_A_HURRY: usize = 2;
+
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
@@ -92,8 +95,21 @@ impl<'a> Claim<'a> {
         target: Target,
         known: impl IntoIterator<Item = Block>,
     ) -> (Self, Action) {
-        let known = known.into_iter().collect();
-        (Self { network, node, target, known, round: 0, asked: None }, Action::List)
+        let known: BTreeSet<Block> = known.into_iter().collect();
+        let mut claim = Self { network, node, target, known, round: 0, asked: None };
+        let guess = claim.guess();
+        claim.asked = guess;
+        (claim, guess.map_or(Action::List, Action::Create))
+    }
+
+    /// A block to ask for without looking. A node that needs block after block is in a hurry, and
+    /// where most blocks are free, which is nearly always, a list of all would tell it nothing.
+    fn guess(&self) -> Option<Block> {
+        if self.target != Target::AnyBlock || self.known.len() < IN_A_HURRY {
+            return None;
+        }
+        let owners = self.known.iter().map(|block| (*block, self.node.clone())).collect();
+        self.choose(&owners, self.known.len() as u64)
     }
 
     /// Takes an answer and says what to do next.
@@ -121,9 +137,9 @@ impl<'a> Claim<'a> {
             own.find(|(block, _)| !self.known.contains(block)).map(|(block, _)| *block)
         };
         let action = match self.target {
-            Target::AnyBlock => {
-                unknown().map(Action::Adopt).or_else(|| self.choose(owners).map(Action::Create))
-            }
+            Target::AnyBlock => unknown()
+                .map(Action::Adopt)
+                .or_else(|| self.choose(owners, u64::from(self.round)).map(Action::Create)),
             Target::Exactly(block) => match owners.get(&block) {
                 Some(owner) if owner == self.node => Some(Action::Adopt(block)),
                 Some(owner) => return Action::Done(Claimed::OwnedBy(owner.clone())),
@@ -137,16 +153,12 @@ impl<'a> Claim<'a> {
         action
     }
 
-    /// A block without an owner: the lowest in the first round, later one at a place that differs
-    /// from node to node and from round to round.
-    fn choose(&self, owners: &BTreeMap<Block, NodeName>) -> Option<Block> {
-        let seed = self
-            .node
-            .as_str()
-            .bytes()
-            .fold(u64::from(self.round), |seed, byte| mix(seed ^ u64::from(byte)));
+    /// A block without an owner: the lowest for place 0, for others one at a place that differs from
+    /// node to node.
+    fn choose(&self, owners: &BTreeMap<Block, NodeName>, place: u64) -> Option<Block> {
+        let seed = self.node.as_str().bytes().fold(place, |seed, byte| mix(seed ^ u64::from(byte)));
         self.network.pools().find_map(|(index, pool)| {
-            let place = if self.round == 0 { 0 } else { seed % count(pool) };
+            let place = if place == 0 { 0 } else { seed % count(pool) };
             let start = pool.first().get() + (place << pool.block_bits().get());
             let end = HostNumber::new(start);
             unowned(owners, index, pool, end, pool.last())

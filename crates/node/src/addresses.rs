@@ -35,7 +35,7 @@ pub async fn reserve(
     // A claim may bring only what another process takes at once, so this can go round.
     loop {
         if !still_wanted() {
-            return Err(NodeError::Unwanted { holder: holder.clone(), network: name });
+            return Err(NodeError::Unwanted { holder: Box::new(holder.clone()), network: name });
         }
         let target = match attempt(&ledger, holder, want, about)? {
             Ok(reservation) => return Ok(reservation),
@@ -83,10 +83,10 @@ fn attempt(
         Outcome::NotOwned(block) => Ok(Err(Target::Exactly(block))),
         Outcome::Taken(holder) => {
             let address = shown(ledger, want);
-            Err(NodeError::AddressTaken { address, network: network(), holder })
+            Err(NodeError::AddressTaken { address, network: network(), holder: Box::new(holder) })
         }
         Outcome::Stranded(reservation) => Err(NodeError::Stranded {
-            holder: holder.clone(),
+            holder: Box::new(holder.clone()),
             address: reservation.addresses.first().map_or_else(String::new, ToString::to_string),
             network: network(),
         }),

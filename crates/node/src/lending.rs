@@ -180,7 +180,7 @@ async fn reclaim_one(
 fn block_of(ledger: &Ledger, reservation: &Reservation) -> Result<Block, NodeError> {
     let network = ledger.network();
     let pool = network.pool(reservation.pool).ok_or_else(|| NodeError::Stranded {
-        holder: reservation.holder.clone(),
+        holder: Box::new(reservation.holder.clone()),
         address: reservation.addresses.first().map_or_else(String::new, ToString::to_string),
         network: network.name().clone(),
     })?;

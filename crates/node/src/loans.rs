@@ -63,7 +63,7 @@ pub(crate) async fn borrow(
     for lender in lenders {
         if !still_wanted() {
             let network = ledger.network().name().clone();
-            return Err(NodeError::Unwanted { holder: holder.clone(), network });
+            return Err(NodeError::Unwanted { holder: Box::new(holder.clone()), network });
         }
         match ask(cluster, ledger, holder, &lender, wanted, about).await? {
             Asked::Lent(reservation) => {

@@ -21,7 +21,7 @@ use crate::world::{TaskId, World};
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// An ADD.
-    Added(Holder, Result<Reservation, NodeError>),
+    Added(Holder, Result<Box<Reservation>, NodeError>),
     /// An agent, which does so only with an error.
     Agent(NodeError),
     /// The removal of a node.
@@ -107,7 +107,7 @@ impl Node {
                 }
             };
             let reserved = reserved.await;
-            Ended::Added(holder, reserved)
+            Ended::Added(holder, reserved.map(Box::new))
         })
     }
 
