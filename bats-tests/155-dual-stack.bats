@@ -427,3 +427,27 @@ rules_name() {
         weftctl a network remove "$i" || true
     done
 }
+
+@test "containers that start while their network is extended all get addresses" {
+    # Blocks of one address: every ADD claims one, and so meets an extension.
+    local conf='{"cniVersion": "1.0.0", "name": "busy", "type": "weft-ipam"}' i host pids=()
+    weftctl a network create busy --subnet 10.5.0.0/28
+    for i in {1..8}; do
+        host=$([[ $((i % 2)) == 0 ]] && echo a || echo b)
+        cni "$host" ADD "busy$i" eth0 "$conf" >/dev/null &
+        pids+=($!)
+        [[ $((i % 2)) == 0 ]] || weftctl a network extend busy --subnet "10.5.$i.0/28" >/dev/null
+    done
+    for i in "${pids[@]}"; do
+        wait "$i"
+    done
+    run jq -n '[inputs.ips[0].address] | unique | length' "$WEFT_TEST_DIR"/machines/[ab]/result.busy*
+    assert_equal "$output" 8 "number of different addresses"
+    run weftctl b network inspect busy
+    assert_json '.pools | length' 5
+    for i in {1..8}; do
+        host=$([[ $((i % 2)) == 0 ]] && echo a || echo b)
+        cni "$host" DEL "busy$i" eth0 "$conf"
+    done
+    weftctl a network remove busy --force
+}
