@@ -191,25 +191,6 @@ continue_parent_of() {
     done
 }
 
-@test "an address that a container of this host holds is never looked for on another host" {
-    local conf ip
-    conf=$(net twice 6006 10.66.0.0/24)
-    attach a twice1 "$conf"
-    attach b twice1 "$conf"
-    attach a twice2 "$conf"
-    ip=$(cni_ip a twice2)
-    # Somebody has changed the block's owner in the store.
-    consul_cmd kv put weft/v1/blocks/twice/0-0-4 '{"node":"b"}'
-    sleep 0.5
-    run in_host a ip -j neighbour show dev wb6006 nud permanent
-    assert_json "[.[] | select(.dst == \"$ip\")] | length" 0
-    ping_from a twice1 "$ip"
-    ping_from a - "$ip"
-    local told
-    told=$(agent_log a | grep -c '^.*ERROR.*network twice: ')
-    assert_equal "$told" 1 "number of errors logged"
-}
-
 @test "firewall rules come back after somebody emptied the ruleset" {
     local conf rules
     conf=$(net rules 6007 10.67.0.0/24)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use tokio::time::Instant;
 use weft_blocks::{Holder, Ledger, Reservation};
 use weft_host::{Host, HostError, SegmentState};
@@ -104,6 +104,11 @@ pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches
             None => false,
             Some(view) => match round(&host, &name, &mut steward, &view).await {
                 Ok(()) => true,
+                // It is being removed, and so will be what this host has of it.
+                Err(HostError::Node(error @ NodeError::NoSuchNetwork { .. })) => {
+                    debug!("{error}");
+                    false
+                }
                 Err(error) => {
                     warn!("network {name}: {error}");
                     false

@@ -40,9 +40,9 @@ fn addresses_of_a_tiny_network_can_be_used_by_all_nodes() {
     }
 }
 
-/// Whether some run of a few finds the fault.
+/// Whether some run of many finds the fault.
 fn is_found(sabotage: Sabotage) -> bool {
-    (0..40).any(|seed| run(&small(seed, sabotage)).is_err())
+    (0..60).any(|seed| run(&Options { steps: 50_000, ..small(seed, sabotage) }).is_err())
 }
 
 #[test]
