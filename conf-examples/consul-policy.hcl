@@ -3,6 +3,8 @@
 #   consul acl policy create -name weft-node -rules @consul-policy.hcl
 #   consul acl token create -description "weft on node-1" -policy-name weft-node
 
+# All of the prefix: besides its own record and blocks a node writes networks, requests to borrow addresses and the
+# answers to them, endpoints, and the addresses of identities; weftctl also removes other nodes' keys.
 key_prefix "weft/v1/" {
   policy = "write"
 }
