@@ -204,6 +204,20 @@ assert_gone() {
     weftctl a network remove local
 }
 
+@test "the smallest network has room for one container, and the host speaks with the gateway's address" {
+    local conf='{"cniVersion": "1.0.0", "name": "least", "type": "weft", "isGateway": true,
+        "ipam": {"type": "weft-ipam", "subnet": "10.3.0.0/30"}}'
+    add least1 "$conf"
+    assert_equal "$(cni_ip a least1)" 10.3.0.2
+    ping_from a least1 10.3.0.1
+    ping_from a - 10.3.0.2
+    add_container a least2
+    run cni a ADD least2 eth0 "$conf"
+    assert_json .code 11
+    cni a DEL least1 eth0 "$conf"
+    weftctl a network remove least
+}
+
 @test "weft-ipam by itself gives an address and touches no container" {
     local conf='{"cniVersion": "1.0.0", "name": "red", "type": "weft-ipam"}' first
     add_container a bare

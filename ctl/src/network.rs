@@ -209,7 +209,7 @@ async fn remove(session: &Session, name: &NetworkName, how: Removal) -> anyhow::
 /// that node knows, so a block of another node's is reason enough.
 async fn check_unused(session: &Session, host: &Host, network: &Network) -> anyhow::Result<()> {
     let held = reservations(session, network)?;
-    let held = held.iter().filter(|r| r.holder != Holder::Node).count();
+    let held = held.iter().filter(|r| matches!(r.holder, Holder::Attachment { .. })).count();
     // Those whose addresses another IPAM plugin gave have no reservation.
     let here = held.max(host.ports(network).await?.len());
     let mut users = vec![];

@@ -20,7 +20,7 @@ use weft_datapath::segment::{self, Segment, SegmentSpec, Tunnel};
 use weft_datapath::underlay::{self, Selector, Underlay};
 use weft_datapath::{firewall, ports};
 use weft_model::network::Mode;
-use weft_model::{MacAddr, Network, NetworkName, mtu};
+use weft_model::{HostNumber, MacAddr, Network, NetworkName, mtu};
 use weft_node::config::Underlay as UnderlayConfig;
 use weft_node::networks::create_private_dir;
 use weft_node::{Cluster, NodeConfig, NodeError, addresses, lock, networks};
@@ -362,6 +362,7 @@ impl Host {
         }
         let with_prefix =
             |address: &IpAddr| network.family_of(*address)?.subnet.with_host(*address);
+        let own = if can_spare_one(network) { own } else { OwnAddress::Gateway };
         if own == OwnAddress::Gateway && held.is_none() {
             return Ok(gateways(network).iter().filter_map(with_prefix).collect());
         }
@@ -396,6 +397,19 @@ impl Host {
         };
         roster.await.inspect_err(|error| debug!("peers stay as they are: {error}")).ok()
     }
+}
+
+/// Whether a container can have an address when a host has taken one: not so in a /30.
+fn can_spare_one(network: &Network) -> bool {
+    let assignable = network.pools().flat_map(|(_, pool)| {
+        let mut next = pool.next_assignable(pool.first());
+        std::iter::from_fn(move || {
+            let host = next?;
+            next = pool.next_assignable(HostNumber::new(host.get() + 1));
+            Some(host)
+        })
+    });
+    assignable.take(2).count() == 2
 }
 
 /// The MTU of the network on this host, in bytes.

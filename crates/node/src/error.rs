@@ -51,8 +51,8 @@ pub enum NodeError {
     },
     /// The configuration contradicts the network that exists.
     #[error(
-        "{key} {asked} is not what network {network} has ({stored}); change the configuration, or \
-         remove the network and create it anew", key = difference.key, asked = difference.asked,
+        "{key} {asked} is not what network {network} has ({stored}); change the configuration, add \
+         a subnet with `weftctl network extend`, or remove the network and create it anew", key = difference.key, asked = difference.asked,
         stored = difference.stored
     )]
     Contradiction {

@@ -14,6 +14,8 @@ mod node;
 mod oracle;
 mod run;
 mod server;
+mod settle;
+mod trouble;
 mod world;
 
 pub use run::{Options, Report, run};

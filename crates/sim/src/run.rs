@@ -1,6 +1,5 @@
 //! The simulation itself: what happens next, and whether it should have.
 
-use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -11,8 +10,7 @@ use weft_blocks::ledger::Want;
 use weft_model::block::BlockRecord;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{
-    Block, ContainerId, HostNumber, IfName, Network, NetworkName, NetworkSpec, NodeName, PoolIndex,
-    Sticky, Vni,
+    ContainerId, HostNumber, IfName, Network, NetworkName, NetworkSpec, PoolIndex, Sticky, Vni,
 };
 use weft_node::steward::Policy;
 use weft_store::{Op, keys, typed};
@@ -93,17 +91,18 @@ pub fn run(options: &Options) -> Result<Report> {
     Ok(simulation.report)
 }
 
-struct Simulation {
-    world: World,
-    network: Network,
-    nodes: Vec<Node>,
-    oracle: Oracle,
-    report: Report,
+/// A simulation under way.
+pub(crate) struct Simulation {
+    pub(crate) world: World,
+    pub(crate) network: Network,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) oracle: Oracle,
+    pub(crate) report: Report,
     /// How hostile the world is; nothing goes wrong any more while everything settles.
-    calm: bool,
-    containers: usize,
-    next: u64,
-    trace: Option<String>,
+    pub(crate) calm: bool,
+    pub(crate) containers: usize,
+    pub(crate) next: u64,
+    pub(crate) trace: Option<String>,
     _files: TempDir,
 }
 
@@ -146,7 +145,7 @@ impl Simulation {
     }
 
     /// Prints what happens, if it concerns what is traced.
-    fn tell(&self, what: impl FnOnce() -> String) {
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
         if let Some(wanted) = &self.trace {
             let what = what();
             if wanted.split(',').any(|wanted| what.contains(wanted)) {
@@ -155,12 +154,12 @@ impl Simulation {
         }
     }
 
-    fn chance(&self, below: u64) -> u64 {
+    pub(crate) fn chance(&self, below: u64) -> u64 {
         self.world.lock().random.u64(..below)
     }
 
     /// Lets one thing happen.
-    fn step(&mut self) -> Result<()> {
+    pub(crate) fn step(&mut self) -> Result<()> {
         self.report.steps += 1;
         let (sent, answered) = {
             let shared = self.world.lock();
@@ -240,7 +239,7 @@ impl Simulation {
         self.poll(due.0, due.1)
     }
 
-    fn start(&mut self, node: usize, task: Task) -> Result<TaskId> {
+    pub(crate) fn start(&mut self, node: usize, task: Task) -> Result<TaskId> {
         self.next += 1;
         let id = self.next;
         self.nodes[node].tasks.insert(id, task);
@@ -282,7 +281,7 @@ impl Simulation {
     }
 
     /// What must hold of a node after each of its steps.
-    fn check(&mut self, number: usize) -> Result<()> {
+    pub(crate) fn check(&mut self, number: usize) -> Result<()> {
         let node = &mut self.nodes[number];
         let (holds, rounds) = node.progress.lock().map_or((0, 0), |p| (p.holds, p.rounds));
         if node.exiled.is_some_and(|before| holds > before) && rounds > 0 {
@@ -371,172 +370,12 @@ impl Simulation {
         self.check(number)
     }
 
-    fn start_agent(&mut self, number: usize) -> Result<()> {
+    pub(crate) fn start_agent(&mut self, number: usize) -> Result<()> {
         let node = &mut self.nodes[number];
         weft_node::networks::cache(&node.data_dir, &self.network)?;
         let task = node.agent(&self.network, POLICY);
         let id = self.start(number, task)?;
         self.nodes[number].agent = Some(id);
         Ok(())
-    }
-
-    /// Something goes wrong.
-    fn trouble(&mut self) -> Result<()> {
-        let number = usize::try_from(self.chance(self.nodes.len() as u64))?;
-        match self.chance(12) {
-            0..3 => self.kill(number),
-            3..5 => self.reboot(number),
-            5..9 => {
-                let node = &mut self.nodes[number];
-                node.connected = !node.connected;
-                let connected = node.connected;
-                self.report.cuts += u64::from(!connected);
-                self.tell(|| format!("node-{number} is connected: {connected}"));
-            }
-            9 => self.expire(number),
-            _ => return self.remove(number),
-        }
-        Ok(())
-    }
-
-    /// Kills one program of a node, agent or plugin.
-    fn kill(&mut self, number: usize) {
-        let node = &mut self.nodes[number];
-        let ids: Vec<TaskId> = node.tasks.keys().copied().collect();
-        if ids.is_empty() {
-            return;
-        }
-        let id = ids[self.world.lock().random.usize(..ids.len())];
-        node.tasks.remove(&id);
-        let agent = node.agent == Some(id);
-        if agent {
-            node.agent = None;
-        }
-        self.report.crashes += 1;
-        self.tell(|| format!("node-{number} program {id} killed, agent: {agent}"));
-    }
-
-    /// Stops a machine, or starts it again with nothing in `/run`.
-    fn reboot(&mut self, number: usize) {
-        let node = &mut self.nodes[number];
-        if !node.up {
-            node.up = true;
-            return;
-        }
-        node.tasks.clear();
-        node.agent = None;
-        node.containers.clear();
-        node.up = false;
-        let _ = std::fs::remove_dir_all(&node.data_dir);
-        self.oracle.drop_node(number);
-        self.report.crashes += 1;
-        self.tell(|| format!("node-{number} goes down"));
-    }
-
-    /// The session of an agent that does not renew it ends.
-    fn expire(&mut self, number: usize) {
-        let node = &self.nodes[number];
-        if node.up && node.connected && node.agent.is_some() {
-            return;
-        }
-        let key = keys::node(node.cluster.node());
-        let mut shared = self.world.lock();
-        if let Some(session) = shared.server.holder(&key) {
-            shared.server.end_session(&session);
-        }
-    }
-
-    /// An administrator on another node declares a node gone that shows no life.
-    fn remove(&mut self, number: usize) -> Result<()> {
-        let admin = usize::try_from(self.chance(self.nodes.len() as u64))?;
-        self.expire(number);
-        let node = &self.nodes[number];
-        let name: NodeName = node.cluster.node().clone();
-        let alive = self.world.lock().server.holder(&keys::node(&name)).is_some();
-        if admin == number || alive || (node.up && node.connected) || !self.nodes[admin].connected {
-            return Ok(());
-        }
-        if !self.nodes[admin].up {
-            return Ok(());
-        }
-        self.oracle.drop_node(number);
-        self.tell(|| format!("node-{admin} removes node-{number}"));
-        let node = &mut self.nodes[number];
-        node.exiled = node.progress.lock().ok().map(|progress| progress.holds);
-        let task = self.nodes[admin].remove(name);
-        self.start(admin, task).map(drop)
-    }
-
-    /// Ends all trouble, deletes all containers, and looks for what is lost.
-    fn settle(&mut self) -> Result<()> {
-        self.calm = true;
-        for number in 0..self.nodes.len() {
-            let node = &mut self.nodes[number];
-            (node.up, node.connected) = (true, true);
-            if node.agent.is_none() {
-                self.start_agent(number)?;
-            }
-        }
-        let mut quiet: usize = 0;
-        for _ in 0..self.nodes.len() * 4000 {
-            self.step()?;
-            let emptied = self.nodes.iter().all(|node| node.containers.is_empty());
-            quiet = if emptied && self.leftovers().is_none() { quiet + 1 } else { 0 };
-            // Only now and then: accounting looks at all files of all nodes.
-            if quiet % (50 * self.nodes.len()) == 1 && self.account().is_ok() {
-                return Ok(());
-            }
-        }
-        let held: usize = self.nodes.iter().map(|node| node.containers.len()).sum();
-        self.account().with_context(|| format!("{held} containers, {:?}", self.leftovers()))
-    }
-
-    /// A key that should be gone when all is quiet.
-    fn leftovers(&self) -> Option<String> {
-        let shared = self.world.lock();
-        let name = self.network.name();
-        let prefixes = [keys::endpoints_prefix(name), keys::requests_prefix(name)];
-        prefixes.iter().find_map(|prefix| shared.server.keys(prefix).first().cloned())
-    }
-
-    /// No address is lost: each is free in a ledger, or in a block without an owner.
-    fn account(&self) -> Result<()> {
-        let shared = self.world.lock();
-        let owned = shared.server.keys(&keys::blocks_prefix(self.network.name()));
-        drop(shared);
-        let mut stood = std::collections::BTreeSet::new();
-        for node in &self.nodes {
-            if !node.data_dir.exists() {
-                continue;
-            }
-            let ledger = node.ledger(&self.network)?;
-            let mut kept: BTreeMap<Block, u64> = BTreeMap::new();
-            for reservation in ledger.reservations()? {
-                if !matches!(reservation.holder, Holder::Kept { .. }) {
-                    bail!("node {}: {reservation:?} is left", node.number);
-                }
-                let bits = ledger.network().pool(reservation.pool).context("a pool")?.block_bits();
-                let block = Block::containing(reservation.pool, reservation.host, bits);
-                *kept.entry(block).or_default() += 1;
-            }
-            for (block, counts) in ledger.usage()? {
-                stood.insert(keys::block(self.network.name(), &block));
-                let assignable = self.assignable(&block);
-                let kept = kept.get(&block).copied().unwrap_or(0);
-                if u64::from(counts.free) + kept != assignable {
-                    bail!("block {block}: {} of {assignable} addresses are free", counts.free);
-                }
-            }
-        }
-        if stood.len() != owned.len() {
-            let unknown: Vec<&String> = owned.iter().filter(|key| !stood.contains(*key)).collect();
-            bail!("{} blocks have owners, but {unknown:?} stand in no ledger", owned.len());
-        }
-        Ok(())
-    }
-
-    fn assignable(&self, block: &Block) -> u64 {
-        let pool = self.network.pool(block.pool());
-        pool.map_or(0, |pool| block.hosts().filter(|host| pool.is_assignable(*host)).count() as u64)
     }
 }
