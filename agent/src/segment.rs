@@ -1,6 +1,5 @@
 //! One network on this host: its devices, and the peers that the kernel must know.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use weft_model::block::BlockRecord;
 use weft_model::{Endpoint, Network, NetworkName, NodeName, device};
 use weft_node::cluster::KnownNode;
 use weft_node::{NodeError, networks};
-use weft_store::{Entry, keys, typed};
+use weft_store::{keys, typed};
 
 use crate::local;
 use crate::watch::{self, Watched};
@@ -67,12 +66,12 @@ impl Watches {
             return None;
         }
         Some(Roster {
-            blocks: read(&blocks, keys::block_of, |record: BlockRecord, _| record.node),
-            nodes: read(&nodes, keys::node_of, |record, entry| KnownNode {
+            blocks: watch::read(&blocks, keys::block_of, |record: BlockRecord, _| record.node),
+            nodes: watch::read(&nodes, keys::node_of, |record, entry| KnownNode {
                 record,
                 alive: entry.holder.is_some(),
             }),
-            endpoints: read(&endpoints, keys::endpoint_of, |record: Endpoint, _| record),
+            endpoints: watch::read(&endpoints, keys::endpoint_of, |record: Endpoint, _| record),
         })
     }
 
@@ -119,22 +118,6 @@ async fn ask(host: &Host, name: &NetworkName) -> Result<Definition, HostError> {
         Some(_) => Ok(Definition::Removed),
         None => Ok(Definition::Unknown),
     }
-}
-
-/// Decodes entries by key. One that cannot be read is reported and left out.
-fn read<K: Ord, R: serde::de::DeserializeOwned, V>(
-    entries: &[Entry],
-    key: impl Fn(&str) -> Option<K>,
-    value: impl Fn(R, &Entry) -> V,
-) -> BTreeMap<K, V> {
-    let decode = |entry: &Entry| match typed::decode::<R>(entry) {
-        Ok(record) => Some((key(&entry.key)?, value(record, entry))),
-        Err(error) => {
-            warn!("{error}");
-            None
-        }
-    };
-    entries.iter().filter_map(decode).collect()
 }
 
 /// Looks after network `name` until it is gone from this host.

@@ -1,6 +1,5 @@
 //! Ownership of one network's blocks and loans: news from the store and the node, to the steward.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use weft_model::{Attachment, NetworkName, NodeName, device};
 use weft_node::loans::{Requested, View};
 use weft_node::steward::{Policy, Steward};
 use weft_node::{NodeError, networks};
-use weft_store::{Entry, keys, typed};
+use weft_store::keys;
 
 use crate::news::Reservations;
-use crate::watch::Watched;
+use crate::watch::{self, Watched};
 
 /// How often to look at everything without a reason.
 const SLOW: Duration = Duration::from_secs(10);
@@ -56,30 +55,14 @@ impl Watches {
         let endpoints = self.endpoints.borrow_and_update().clone()?;
         let requests = self.requests.borrow_and_update().clone()?;
         Some(View {
-            blocks: read(&blocks, keys::block_of, |record: BlockRecord, _| record.node),
-            endpoints: read(&endpoints, keys::endpoint_of, |r, entry| (r, entry.revision)),
-            requests: read(&requests, keys::request_of, |record, entry| Requested {
+            blocks: watch::read(&blocks, keys::block_of, |record: BlockRecord, _| record.node),
+            endpoints: watch::read(&endpoints, keys::endpoint_of, |r, entry| (r, entry.revision)),
+            requests: watch::read(&requests, keys::request_of, |record, entry| Requested {
                 record,
                 revision: entry.revision,
             }),
         })
     }
-}
-
-/// Decodes entries by key. One that cannot be read is reported and left out.
-pub(crate) fn read<K: Ord, R: serde::de::DeserializeOwned, V>(
-    entries: &[Entry],
-    key: impl Fn(&str) -> Option<K>,
-    value: impl Fn(R, &Entry) -> V,
-) -> BTreeMap<K, V> {
-    let decode = |entry: &Entry| match typed::decode::<R>(entry) {
-        Ok(record) => Some((key(&entry.key)?, value(record, entry))),
-        Err(error) => {
-            warn!("{error}");
-            None
-        }
-    };
-    entries.iter().filter_map(decode).collect()
 }
 
 /// Looks after the ownership of network `name` for as long as the future is polled.

@@ -4,13 +4,14 @@
 //! holding that one: a store that is down is no reason to forget a peer. After any error the prefix
 //! is listed anew from the start.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use weft_store::{Backoff, Entry, Store, StoreError};
+use weft_store::{Backoff, Entry, Store, StoreError, typed};
 
 /// How long one question to the store may stay open.
 const WAIT: Duration = Duration::from_secs(60);
@@ -81,4 +82,20 @@ async fn follow(
             Err(error) => return error,
         };
     }
+}
+
+/// Decodes entries by key. One that cannot be read is reported and left out.
+pub fn read<K: Ord, R: serde::de::DeserializeOwned, V>(
+    entries: &[Entry],
+    key: impl Fn(&str) -> Option<K>,
+    value: impl Fn(R, &Entry) -> V,
+) -> BTreeMap<K, V> {
+    let decode = |entry: &Entry| match typed::decode::<R>(entry) {
+        Ok(record) => Some((key(&entry.key)?, value(record, entry))),
+        Err(error) => {
+            warn!("{error}");
+            None
+        }
+    };
+    entries.iter().filter_map(decode).collect()
 }
