@@ -8,6 +8,8 @@ use log::info;
 use weft_blocks::{Holder, Reservation};
 use weft_cni::{CniError, Request, ValidAttachments};
 
+use weft_node::sandboxes;
+
 use crate::request::Call;
 
 /// Frees what nobody uses.
@@ -38,11 +40,9 @@ pub fn gc(request: &Request) -> Result<(), CniError> {
     first_error.map_or(Ok(()), Err)
 }
 
-/// Whether the network namespace that the reservation was made for is still there: the same one, not
-/// just another at its path.
+/// Whether the network namespace that the reservation was made for is known to be there still. Unlike
+/// the agent's sweep this has the runtime's word that the attachment is gone, so in doubt it is.
 fn sandbox_lives(reservation: &Reservation) -> bool {
-    reservation.sandbox.as_ref().is_some_and(|sandbox| {
-        let now = weft_blocks::Sandbox::observe(&sandbox.netns);
-        now.identity.is_some() && now.identity == sandbox.identity
-    })
+    let known = reservation.sandbox.as_ref().filter(|sandbox| sandbox.identity.is_some());
+    known.is_some_and(sandboxes::lives)
 }
