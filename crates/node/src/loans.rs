@@ -23,6 +23,9 @@ use crate::{Cluster, NodeError};
 /// How long a lender may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long to go on asking one node after the other. Runtimes give up on a plugin after a while.
+const PATIENCE_WITH_ALL: Duration = Duration::from_secs(10);
+
 /// How long to sleep between two looks for the answer, where the store's watch returns at once.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -60,12 +63,21 @@ pub(crate) async fn borrow(
     };
     let mut reasons = vec![];
     let mut settled = true;
-    for lender in lenders {
+    let start = cluster.surroundings().now();
+    for (asked, lender) in lenders.iter().enumerate() {
+        if cluster.surroundings().now().saturating_sub(start) > PATIENCE_WITH_ALL {
+            reasons.push(format!(
+                "{} more nodes were not asked, for lack of time",
+                lenders.len() - asked
+            ));
+            settled = false;
+            break;
+        }
         if !still_wanted() {
             let network = ledger.network().name().clone();
             return Err(NodeError::Unwanted { holder: Box::new(holder.clone()), network });
         }
-        match ask(cluster, ledger, holder, &lender, wanted, about).await? {
+        match ask(cluster, ledger, holder, lender, wanted, about).await? {
             Asked::Lent(reservation) => {
                 info!(
                     "network {}: node {lender} lends {}",
