@@ -24,7 +24,7 @@ plugin_conf() {
 
 # reservations NETWORK: prints who holds an address on host a.
 reservations() {
-    in_host a find "/run/weft/networks/$1/reservations" -type f -not -name @node -printf '%f\n'
+    in_host a find "/run/weft/networks/$1/reservations" -type f -not -name "@*" -printf '%f\n'
 }
 
 # add_and_delete CONFLIST: ADD gives an address of the file's first subnet, CHECK agrees, DEL gives it back.
@@ -118,6 +118,20 @@ use_node_config() {
     ip=$(cni_ip a box)
     [[ $ip == 10.12.* && $ip != 10.12.0.* && $ip != 10.12.7.* ]]
     ping_from a box 10.12.0.1
+}
+
+@test "sticky-pods.conflist: a pod gets its address back, and nobody else gets it meanwhile" {
+    local conf ip
+    export CNI_ARGS="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-0"
+    add_and_delete sticky-pods.conflist
+    ip=$(cni_ip a box)
+    conf=$(plugin_conf sticky-pods.conflist 0)
+    add_container a other
+    CNI_ARGS="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-1" cni a ADD other eth0 "$conf"
+    [[ $(cni_ip a other) != "$ip" ]]
+    cni a ADD box eth0 "$conf"
+    assert_equal "$(cni_ip a box)" "$ip"
+    ping_from a box "$WEFT_OUTSIDE_IP"
 }
 
 @test "weft-with-portmap.conflist: a port of the host leads to the container, and is closed afterwards" {
@@ -245,7 +259,7 @@ agent_is_alive() {
     write_node_config b
     add_container a box
     cni a ADD box eth0 "$(plugin_conf ovnet1.conflist 0)"
-    bound=$(sed -n 's/^CapabilityBoundingSet=CAP_//p' "$unit")
+    bound=$(sed -n 's/^CapabilityBoundingSet=CAP_//p' "$unit" | sed 's/ CAP_/,+/g')
     start_daemon a weftd setpriv --bounding-set "-all,+${bound,,}" --inh-caps "-all" --no-new-privs \
         "$WEFT_BIN_DIR/weftd"
     # A peer comes, and the bridge breaks: both are weftd's to notice.
@@ -254,7 +268,7 @@ agent_is_alive() {
     eventually 5 ping_from a box "$(cni_ip b box)"
     in_host a ip link delete wx10000
     eventually 5 ping_from a box "$(cni_ip b box)"
-    in_host a grep -q "^CapBnd:.*0000000000001000$" "/proc/$(<"$WEFT_TEST_DIR/machines/a/weftd.pid")/status"
+    in_host a grep -q "^CapBnd:.*0000000000081000$" "/proc/$(<"$WEFT_TEST_DIR/machines/a/weftd.pid")/status"
 }
 
 @test "docs/configuration.md: names every key of the examples" {
