@@ -2,6 +2,7 @@
 
 PREFIX ?= /usr/local
 CNI_BIN_DIR ?= /opt/cni/bin
+CARGO_TARGET_DIR ?= target
 
 .PHONY: build demo test bench lint install clean
 
@@ -21,9 +22,9 @@ lint:
 	scripts/lint
 
 install:
-	install -D -m 755 -t $(DESTDIR)$(CNI_BIN_DIR) target/release/weft target/release/weft-ipam
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin target/release/weftd
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/weftctl
+	install -D -m 755 -t $(DESTDIR)$(CNI_BIN_DIR) $(CARGO_TARGET_DIR)/release/weft $(CARGO_TARGET_DIR)/release/weft-ipam
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(CARGO_TARGET_DIR)/release/weftd
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(CARGO_TARGET_DIR)/release/weftctl
 
 clean:
 	cargo clean

@@ -186,3 +186,16 @@ end_session_of() {
     eventually 3 ping_from a three "$(cni_ip b one)"
     cni a STATUS three eth0 "$(jq '.cniVersion = "1.1.0"' <<<"$TINY")"
 }
+
+@test "a network is not removed while another node lives on addresses that it borrowed" {
+    local conf
+    conf=$(jq '.name = "one" | .ipam.subnet = "10.6.0.0/28" | .ipam.blockBits = 4' <<<"$TINY")
+    add_container a first
+    cni a ADD first eth0 "$conf"
+    add_container b borrows
+    cni b ADD borrows eth0 "$conf"
+    cni a DEL first eth0 "$conf"
+    run weftctl a network remove one
+    [[ $status != 0 && $output == *"node b uses"* ]] || fail "$output"
+    cni b DEL borrows eth0 "$conf"
+}

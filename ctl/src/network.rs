@@ -1,5 +1,6 @@
 //! `weftctl network`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, bail};
@@ -9,7 +10,7 @@ use weft_datapath::netlink::Netlink;
 use weft_host::Host;
 use weft_model::network::{Masquerade, Mode, NetworkRecord, Route};
 use weft_model::pool::{FamilyRecord, PoolRecord};
-use weft_model::{Network, NetworkName, NetworkSpec, Subnet, Vni};
+use weft_model::{Network, NetworkName, NetworkSpec, NodeName, Subnet, Vni};
 use weft_node::NodeError;
 
 use crate::arguments::{CreateNetwork, ExtendNetwork, NetworkCommand, Pools, Switch};
@@ -219,6 +220,16 @@ async fn check_unused(session: &Session, host: &Host, network: &Network) -> anyh
     for (owner, blocks) in session.cluster.owners(network.name()).await? {
         if &owner != session.cluster.node() {
             users.push(format!("node {owner} owns {blocks} blocks"));
+        }
+    }
+    // A node that borrows all its addresses owns no block.
+    let mut borrowed: BTreeMap<NodeName, usize> = BTreeMap::new();
+    for endpoint in session.cluster.endpoints(network.name()).await?.into_values() {
+        *borrowed.entry(endpoint.node).or_default() += 1;
+    }
+    for (node, addresses) in borrowed {
+        if &node != session.cluster.node() {
+            users.push(format!("node {node} uses {addresses} addresses of others"));
         }
     }
     if users.is_empty() {

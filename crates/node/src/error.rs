@@ -157,7 +157,7 @@ pub enum NodeError {
         reason: String,
     },
     /// A wanted address is held by another holder on this node.
-    #[error("address {address} of network {network} is held by {holder} on this node")]
+    #[error("address {address} of network {network} is held by {holder}")]
     AddressTaken {
         /// The address.
         address: String,

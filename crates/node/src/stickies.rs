@@ -45,6 +45,11 @@ pub async fn reserve(
             Err(error @ NodeError::AddressElsewhere { settled: true, .. }) => {
                 info!("network {name}: {} has lost its address: {error}", sticky.identity);
             }
+            Err(NodeError::AddressElsewhere { address, network, owner, reason, .. }) => {
+                let holder = format!("a container that node {owner} knows of{reason}");
+                let identity = sticky.identity.clone();
+                return Err(NodeError::StickyInUse { identity, address, network, holder });
+            }
             Err(NodeError::AddressWithheld { .. }) => {}
             Err(error) => return Err(error),
         }
