@@ -176,6 +176,10 @@ end_session_of() {
     kept_off() { in_host a grep -q . /sys/class/net/wb10000/address && ! ping_from a one "$(cni_ip b one)"; }
     eventually 15 grep -q "was removed from the cluster while it was cut off" "$WEFT_TEST_DIR/logs/a.weftd.log"
     eventually 5 kept_off
+    # Nor does the agent's care for ports bring it back.
+    in_host a ip link set wb10000 mtu 1400
+    sleep 2
+    kept_off
     eventually 3 ping_from b - "$ip"
     run cni a STATUS one eth0 "$(jq '.cniVersion = "1.1.0"' <<<"$TINY")"
     [[ $status != 0 ]]

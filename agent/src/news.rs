@@ -20,6 +20,7 @@ impl Reservations {
     pub fn watch(data_dir: &Path, network: &NetworkName) -> Self {
         let dir = NetworkDir::new(data_dir, network).reservations();
         let open = || {
+            std::fs::create_dir_all(&dir)?;
             let inotify = Inotify::init()?;
             let mask = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
             inotify.watches().add(&dir, mask)?;

@@ -1,11 +1,13 @@
 //! Ownership of one network's blocks and loans: news from the store and the node, to the steward.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, error, info, warn};
 use tokio::time::Instant;
 use weft_blocks::{Holder, Ledger, Reservation};
+use weft_host::setup::OwnAddress;
 use weft_host::{Host, HostError, SegmentState};
 use weft_model::block::BlockRecord;
 use weft_model::{Attachment, NetworkName, NodeName, device};
@@ -73,6 +75,7 @@ pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches
     let mut here = Reservations::watch(&data_dir, &name);
     let slow = SLOW.min(policy.release_after).max(Duration::from_secs(1));
     let mut next = Instant::now();
+    let mut reported = BTreeSet::new();
     loop {
         tokio::select! {
             () = watches.changed() => {}
@@ -85,7 +88,7 @@ pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches
         }
         let done = match watches.view() {
             None => false,
-            Some(view) => match round(&host, &name, &mut steward, &view).await {
+            Some(view) => match round(&host, &name, &mut steward, &view, &mut reported).await {
                 Ok(()) => true,
                 // It is being removed, and so will be what this host has of it.
                 Err(HostError::Node(error @ NodeError::NoSuchNetwork { .. })) => {
@@ -120,22 +123,32 @@ async fn round(
     name: &NetworkName,
     steward: &mut Steward,
     view: &View,
+    reported: &mut BTreeSet<Holder>,
 ) -> Result<(), HostError> {
-    let found = steward.round(view).await?;
-    if found.lost {
-        isolate(host, name).await?;
-    }
-    Ok(())
+    let done = steward.round(view).await;
+    // Whatever came of the round: what was lost by it, by an earlier one or by another program must
+    // not wait for a round that goes well.
+    isolate(host, name, reported).await?;
+    Ok(done?)
 }
 
 /// Keeps the traffic of containers off the network whose addresses are other nodes' by now, and
-/// gives the host another address of its own if its own is among them.
-async fn isolate(host: &Host, name: &NetworkName) -> Result<(), HostError> {
+/// gives the host another address of its own if its own is among them. What was reported is not
+/// reported again.
+async fn isolate(
+    host: &Host,
+    name: &NetworkName,
+    reported: &mut BTreeSet<Holder>,
+) -> Result<(), HostError> {
     let data_dir = &host.config().data_dir;
     let Some(network) = networks::cached(data_dir, name)? else { return Ok(()) };
     let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
-    for reservation in ledger.stranded().map_err(NodeError::from)? {
-        report(host.cluster().node(), name, &reservation);
+    let stranded = ledger.stranded().map_err(NodeError::from)?;
+    reported.retain(|holder| stranded.iter().any(|reservation| &reservation.holder == holder));
+    for reservation in stranded {
+        if reported.insert(reservation.holder.clone()) {
+            report(host.cluster().node(), name, &reservation);
+        }
         match &reservation.holder {
             Holder::Attachment { container_id, ifname } => {
                 let attachment = Attachment {
@@ -145,17 +158,25 @@ async fn isolate(host: &Host, name: &NetworkName) -> Result<(), HostError> {
                 };
                 host.disconnect(&device::host_end(&attachment)).await?;
             }
-            Holder::Node => {
-                ledger.release(&Holder::Node).map_err(NodeError::from)?;
-                if let Some(state) = SegmentState::read(data_dir, name) {
-                    host.ensure(&network, state.own_address()).await?;
-                    info!("network {name}: this host has another address now");
-                }
-            }
+            Holder::Node => drop(ledger.release(&Holder::Node).map_err(NodeError::from)?),
             Holder::Lent { .. } | Holder::Kept { .. } => {}
         }
     }
+    let Some(state) = SegmentState::read(data_dir, name) else { return Ok(()) };
+    if is_without_address(&ledger, &state)? {
+        host.ensure(&network, state.own_address()).await?;
+        info!("network {name}: this host has another address now");
+    }
     Ok(())
+}
+
+/// Whether the host has an address in the network that it does not hold.
+fn is_without_address(ledger: &Ledger, state: &SegmentState) -> Result<bool, NodeError> {
+    if state.node_addresses.is_empty() || state.own_address() != OwnAddress::Reserved {
+        return Ok(false);
+    }
+    let held = ledger.reservation(&Holder::Node)?.map(|held| held.addresses).unwrap_or_default();
+    Ok(!state.node_addresses.iter().all(|address| held.contains(&address.ip())))
 }
 
 fn report(node: &NodeName, network: &NetworkName, reservation: &Reservation) {

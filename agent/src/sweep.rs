@@ -12,7 +12,8 @@ use log::{info, warn};
 use weft_blocks::{Holder, Ledger, Reservation};
 use weft_host::Host;
 use weft_model::{Attachment, Network, NetworkName, device};
-use weft_node::{NodeError, networks, sandboxes, stickies};
+use weft_node::sandboxes::Living;
+use weft_node::{NodeError, networks, stickies};
 
 /// Sweeps for as long as the future is polled.
 pub async fn run(host: Arc<Host>) {
@@ -29,20 +30,28 @@ pub async fn run(host: Arc<Host>) {
 type Suspects = HashMap<(NetworkName, Holder), Instant>;
 
 async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(), NodeError> {
-    let mut seen = Suspects::new();
+    let mut ledgers = vec![];
     for network in networks::all_cached(&host.config().data_dir)? {
-        let ledger = Ledger::open(&host.config().data_dir, network.clone())?;
+        let ledger = Ledger::open(&host.config().data_dir, network)?;
         if host.cluster().is_single_node() {
             stickies::expire(host.cluster(), &ledger).await?;
         }
-        for reservation in ledger.reservations()? {
-            if !is_gone(host, &network, &reservation).await {
+        let reservations = ledger.reservations()?;
+        ledgers.push((ledger, reservations));
+    }
+    let all = ledgers.iter().flat_map(|(_, reservations)| reservations);
+    let living = Living::look(all.filter_map(|reservation| reservation.sandbox.as_ref()));
+    let mut seen = Suspects::new();
+    for (ledger, reservations) in &ledgers {
+        let network = ledger.network();
+        for reservation in reservations {
+            if !is_gone(host, network, reservation, &living).await {
                 continue;
             }
             let key = (network.name().clone(), reservation.holder.clone());
             let since = *suspects.get(&key).unwrap_or(&Instant::now());
             if suspects.contains_key(&key) && since.elapsed() >= grace {
-                free(&ledger, &network, &reservation)?;
+                free(ledger, network, reservation)?;
             } else {
                 seen.insert(key, since);
             }
@@ -54,10 +63,15 @@ async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(
 }
 
 /// Whether nothing is left of the namespace that the reservation was made for. In doubt it lives.
-async fn is_gone(host: &Host, network: &Network, reservation: &Reservation) -> bool {
+async fn is_gone(
+    host: &Host,
+    network: &Network,
+    reservation: &Reservation,
+    living: &Living,
+) -> bool {
     let Holder::Attachment { container_id, ifname } = &reservation.holder else { return false };
     let Some(sandbox) = &reservation.sandbox else { return false };
-    if sandboxes::lives(sandbox) {
+    if living.has(sandbox) {
         return false;
     }
     let attachment = Attachment {
@@ -70,9 +84,8 @@ async fn is_gone(host: &Host, network: &Network, reservation: &Reservation) -> b
 }
 
 fn free(ledger: &Ledger, network: &Network, reservation: &Reservation) -> Result<(), NodeError> {
-    // By this very sandbox: the attachment may have been made anew since.
-    let now = ledger.reservation(&reservation.holder)?;
-    if now.as_ref() == Some(reservation) && ledger.release(&reservation.holder)?.is_some() {
+    // This very one: the attachment may have been made anew since.
+    if ledger.release_exactly(reservation)? {
         info!(
             "network {}: freed {} of {}, whose sandbox is gone without a DEL",
             network.name(),

@@ -48,7 +48,7 @@ fn is_local(
 ) -> Result<bool, LedgerError> {
     let Some(sticky) = about.sticky else { return Ok(true) };
     Ok(matches!(want, Want::Exactly(..))
-        || ledger.kept(sticky.id())?.is_some()
+        || ledger.keeps_for(sticky)?
         || ledger.reservation(holder)?.is_some())
 }
 

@@ -7,8 +7,7 @@
 use log::info;
 use weft_blocks::{Holder, Reservation};
 use weft_cni::{CniError, Request, ValidAttachments};
-
-use weft_node::sandboxes;
+use weft_node::sandboxes::Living;
 
 use crate::request::Call;
 
@@ -24,12 +23,14 @@ pub fn gc(request: &Request) -> Result<(), CniError> {
     let ledger = call.ledger(network)?;
     let failed = |error: weft_blocks::LedgerError| call.error("collect", &error.into());
     let mut first_error = None;
-    for reservation in ledger.reservations().map_err(failed)? {
+    let reservations = ledger.reservations().map_err(failed)?;
+    let living = Living::look(reservations.iter().filter_map(|held| held.sandbox.as_ref()));
+    for reservation in reservations {
         let Holder::Attachment { container_id, ifname } = &reservation.holder else { continue };
         let known = valid
             .iter()
             .any(|a| a.container_id == container_id.as_str() && a.ifname == ifname.as_str());
-        if known || sandbox_lives(&reservation) {
+        if known || sandbox_lives(&reservation, &living) {
             continue;
         }
         info!("freeing {} of {}", reservation.addresses[0], reservation.holder);
@@ -42,7 +43,7 @@ pub fn gc(request: &Request) -> Result<(), CniError> {
 
 /// Whether the network namespace that the reservation was made for is known to be there still. Unlike
 /// the agent's sweep this has the runtime's word that the attachment is gone, so in doubt it is.
-fn sandbox_lives(reservation: &Reservation) -> bool {
+fn sandbox_lives(reservation: &Reservation, living: &Living) -> bool {
     let known = reservation.sandbox.as_ref().filter(|sandbox| sandbox.identity.is_some());
-    known.is_some_and(sandboxes::lives)
+    known.is_some_and(|sandbox| living.has(sandbox))
 }

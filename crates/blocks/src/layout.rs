@@ -75,8 +75,17 @@ impl NetworkDir {
         self.returns().join(loan.to_string())
     }
 
+    /// Notes of blocks and loans that were lost, or may have been.
+    pub(crate) fn losses(&self) -> PathBuf {
+        self.root.join("stranded")
+    }
+
     pub(crate) fn stranded(&self, block: &Block) -> PathBuf {
-        self.root.join("stranded").join(block.to_string())
+        self.losses().join(block.to_string())
+    }
+
+    pub(crate) fn void(&self, loan: LoanId) -> PathBuf {
+        self.losses().join(loan.to_string())
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

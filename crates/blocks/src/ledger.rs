@@ -139,6 +139,24 @@ impl Ledger {
     /// Takes back what `holder` holds, and says what it was. Nothing held is nothing to do.
     pub fn release(&self, holder: &Holder) -> Result<Option<Reservation>, LedgerError> {
         let mut locked = self.lock()?;
+        self.release_locked(&mut locked, holder)
+    }
+
+    /// Takes back this very reservation, and says whether it was still there: its holder may have got
+    /// another one since it was read.
+    pub fn release_exactly(&self, reservation: &Reservation) -> Result<bool, LedgerError> {
+        let mut locked = self.lock()?;
+        if self.reservation(&reservation.holder)?.as_ref() != Some(reservation) {
+            return Ok(false);
+        }
+        Ok(self.release_locked(&mut locked, &reservation.holder)?.is_some())
+    }
+
+    fn release_locked(
+        &self,
+        locked: &mut Locked<'_>,
+        holder: &Holder,
+    ) -> Result<Option<Reservation>, LedgerError> {
         let path = self.dir.reservation(holder);
         match self.reservation(holder) {
             Ok(None) => Ok(None),
@@ -146,7 +164,7 @@ impl Ledger {
                 let slot = locked.base_of(reservation.pool, reservation.host)?;
                 let slot = locked.held_by(slot, holder)?;
                 match (&reservation.loan, &reservation.sticky, slot) {
-                    (None, Some(sticky), Some(slot)) if self.keeps(sticky)? => {
+                    (None, Some(sticky), Some(slot)) if locked.may_keep(sticky)? => {
                         let kept = kept::kept_reservation(&reservation, sticky);
                         locked.hand_over(slot, holder, &kept)?;
                     }
@@ -163,11 +181,6 @@ impl Ledger {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether an address is to be kept for an identity, and none is yet.
-    fn keeps(&self, sticky: &Sticky) -> Result<bool, LedgerError> {
-        Ok(sticky.keep > 0 && self.kept(sticky.id())?.is_none())
     }
 
     /// What `holder` holds. Takes no lock: one file tells.

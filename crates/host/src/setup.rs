@@ -12,7 +12,7 @@ use ipnetwork::IpNetwork;
 use log::{debug, error, info, warn};
 use weft_blocks::layout::NetworkDir;
 use weft_blocks::ledger::{About, Want};
-use weft_blocks::{Holder, Ledger};
+use weft_blocks::{Holder, Ledger, Reservation};
 use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
 use weft_datapath::peers::{self, Report, Tables};
@@ -20,7 +20,7 @@ use weft_datapath::segment::{self, Segment, SegmentSpec, Tunnel};
 use weft_datapath::underlay::{self, Selector, Underlay};
 use weft_datapath::{firewall, ports};
 use weft_model::network::Mode;
-use weft_model::{HostNumber, MacAddr, Network, NetworkName, mtu};
+use weft_model::{Attachment, HostNumber, MacAddr, Network, NetworkName, device, mtu};
 use weft_node::config::Underlay as UnderlayConfig;
 use weft_node::networks::create_private_dir;
 use weft_node::{Cluster, NodeConfig, NodeError, addresses, lock, networks};
@@ -180,6 +180,8 @@ impl Host {
         let name = state.network.name();
         let mut links = self.netlink.links().await?;
         links.retain(|link| is_host_end(link, name));
+        let kept_off = self.kept_off(state)?;
+        links.retain(|link| !kept_off.contains(&link.name));
         let (joined, lost): (Vec<Link>, Vec<Link>) =
             links.into_iter().partition(|port| ports::is_joined(port, state.bridge));
         let hairpins = self.note_hairpins(name, joined, &lost);
@@ -199,6 +201,20 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// The host ends of containers whose addresses are other nodes' by now: they stay disconnected.
+    fn kept_off(&self, state: &SegmentState) -> Result<BTreeSet<String>, HostError> {
+        let ledger = Ledger::open(&self.config.data_dir, state.network.clone());
+        let stranded = ledger.and_then(|ledger| ledger.stranded()).map_err(NodeError::from)?;
+        let host_end = |reservation: Reservation| match reservation.holder {
+            Holder::Attachment { container_id, ifname } => {
+                let network = state.network.name().clone();
+                Some(device::host_end(&Attachment { network, container_id, ifname }))
+            }
+            _ => None,
+        };
+        Ok(stranded.into_iter().filter_map(host_end).collect())
     }
 
     /// Notes which ports have hairpin mode on, and returns them together with those of the `lost`

@@ -10,7 +10,7 @@ use weft_blocks::claim::{Claimed, Target};
 use weft_blocks::ledger::{About, Outcome, Want};
 use weft_blocks::{Holder, Ledger, Reservation};
 
-use crate::{Cluster, NodeError, claims, loans};
+use crate::{Cluster, NodeError, claims, loans, stickies};
 
 /// Gives `holder` an address of the ledger's network, claiming a block or borrowing the address if
 /// no own block has it.
@@ -30,7 +30,7 @@ pub async fn reserve(
         return Ok(reservation);
     }
     // What was kept for identities that have not come back is nobody's by now.
-    ledger.expire()?;
+    stickies::expire(cluster, &ledger).await?;
     let turn = claims::take_turn(cluster, &ledger).await?;
     // A claim may bring only what another process takes at once, so this can go round.
     loop {

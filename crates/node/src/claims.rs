@@ -239,6 +239,7 @@ pub async fn verify(
     let owners = cluster.blocks(&name).await?;
     let missing = |block: &Block| owners.get(block) != Some(cluster.node());
     for block in ledger.blocks()?.into_iter().filter(missing) {
+        ledger.doubt_block(&block)?;
         let (reopened, claimed) = claim(cluster, ledger, Target::Exactly(block), turn).await?;
         ledger = reopened;
         match claimed {

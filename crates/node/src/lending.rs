@@ -107,6 +107,9 @@ pub(crate) fn is_itself(
     sticky: Option<&Sticky>,
 ) -> Result<bool, NodeError> {
     let Some(sticky) = sticky else { return Ok(false) };
+    if let Holder::Kept { sticky: kept, .. } = holder {
+        return Ok(kept.identity == sticky.identity);
+    }
     let held = ledger.reservation(holder)?;
     Ok(held.and_then(|held| held.sticky).is_some_and(|of| of.identity == sticky.identity))
 }
@@ -155,7 +158,7 @@ async fn reclaim_one(
     let block = block_of(ledger, reservation)?;
     if !ledger.owns(&block) {
         // The block is another node's, and so is the care for the address.
-        ledger.release(&reservation.holder)?;
+        ledger.release_exactly(reservation)?;
         return Ok(());
     }
     let owned = cluster.block_record(name, &block).await?;
@@ -170,8 +173,9 @@ async fn reclaim_one(
     if let Some(id) = loan {
         ops.push(Op::check(keys::request(name, id), Expected::Absent));
     }
-    if cluster.store().transact(&ops).await? == TxnOutcome::Committed {
-        ledger.release(&reservation.holder)?;
+    if cluster.store().transact(&ops).await? == TxnOutcome::Committed
+        && ledger.release_exactly(reservation)?
+    {
         debug!("network {name}: host {} of pool {} is back", reservation.host, reservation.pool);
     }
     Ok(())

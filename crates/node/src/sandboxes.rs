@@ -1,5 +1,6 @@
 //! Whether a container's network namespace is still there.
 
+use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 
 use weft_blocks::Sandbox;
@@ -24,6 +25,44 @@ fn is_in_use(identity: (u64, u64)) -> bool {
     })
 }
 
+/// Which namespaces are there, by one look at all processes.
+#[derive(Debug)]
+pub struct Living {
+    /// The namespaces of all processes; `None` if they could not be looked at.
+    processes: Option<HashSet<(u64, u64)>>,
+    /// Those that are where a reservation says its sandbox is.
+    paths: HashSet<(u64, u64)>,
+}
+
+impl Living {
+    /// Looks, knowing of these sandboxes.
+    pub fn look<'a>(known: impl Iterator<Item = &'a Sandbox>) -> Self {
+        let at_its_path = |sandbox: &Sandbox| {
+            Sandbox::observe(&sandbox.netns).identity.filter(|now| sandbox.identity == Some(*now))
+        };
+        let namespace = |process: std::fs::DirEntry| {
+            let meta = std::fs::metadata(process.path().join("ns/net")).ok()?;
+            Some((meta.dev(), meta.ino()))
+        };
+        let processes = std::fs::read_dir("/proc").ok();
+        Self {
+            processes: processes.map(|all| all.flatten().filter_map(namespace).collect()),
+            paths: known.filter_map(at_its_path).collect(),
+        }
+    }
+
+    /// Whether the very namespace that was noted lives on. The kernel gives the number of one that is
+    /// gone to the next: what another sandbox has at its path by now is that one's.
+    pub fn has(&self, sandbox: &Sandbox) -> bool {
+        let Some(noted) = sandbox.identity else { return true };
+        if Sandbox::observe(&sandbox.netns).identity == Some(noted) {
+            return true;
+        }
+        !self.paths.contains(&noted)
+            && self.processes.as_ref().is_none_or(|processes| processes.contains(&noted))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +75,14 @@ mod tests {
         assert!(lives(&Sandbox { netns: "/nonexistent".into(), ..own.clone() }));
         assert!(!lives(&Sandbox { netns: "/nonexistent".into(), identity: Some((1, 1)) }));
         assert!(lives(&Sandbox { netns: "/nonexistent".into(), identity: None }));
+    }
+
+    #[test]
+    fn a_number_that_went_to_another_sandbox_proves_nothing() {
+        let own = Sandbox::observe(Path::new("/proc/self/ns/net"));
+        let gone = Sandbox { netns: "/nonexistent".into(), ..own.clone() };
+        assert!(Living::look([&gone].into_iter()).has(&gone), "some process may be in it");
+        assert!(!Living::look([&gone, &own].into_iter()).has(&gone), "it is the other's");
+        assert!(Living::look([&gone, &own].into_iter()).has(&own));
     }
 }

@@ -33,13 +33,6 @@ pub struct Steward {
     idle_since: BTreeMap<Block, Duration>,
 }
 
-/// What a round found that the data plane must hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Found {
-    /// Blocks or loans were lost to other nodes; see [`Ledger::stranded`].
-    pub lost: bool,
-}
-
 impl Steward {
     /// The steward of `network` on the node with this data directory.
     pub fn new(cluster: Cluster, data_dir: PathBuf, network: NetworkName, policy: Policy) -> Self {
@@ -48,44 +41,47 @@ impl Steward {
 
     /// Does what `view` makes necessary. The first failure ends the round; what follows it is done in
     /// a later one.
-    pub async fn round(&mut self, view: &View) -> Result<Found, NodeError> {
+    pub async fn round(&mut self, view: &View) -> Result<(), NodeError> {
         let Some(network) = networks::cached(&self.data_dir, &self.network)? else {
-            return Ok(Found::default());
+            return Ok(());
         };
         let ledger = Ledger::open(&self.data_dir, network)?;
-        let mut found = Found { lost: self.verify(&ledger, view).await? };
+        self.verify(&ledger, view).await?;
         lending::answer(&self.cluster, &ledger, view).await?;
         lending::reclaim(&self.cluster, &ledger, view).await?;
-        found.lost |= loans::tidy(&self.cluster, &ledger, view).await?;
+        loans::tidy(&self.cluster, &ledger, view).await?;
         stickies::expire(&self.cluster, &ledger).await?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;
         self.release_idle(&ledger).await?;
-        Ok(found)
+        self.forget_losses(&ledger).await
     }
 
     /// Blocks that the ledger has and the store gives to others.
-    async fn verify(&self, ledger: &Ledger, view: &View) -> Result<bool, NodeError> {
+    async fn verify(&self, ledger: &Ledger, view: &View) -> Result<(), NodeError> {
         let own = self.cluster.node();
         if ledger.blocks()?.iter().all(|block| view.blocks.get(block) == Some(own)) {
-            return Ok(false);
+            return Ok(());
         }
         let turn = claims::take_turn(&self.cluster, ledger).await?;
-        let verified = claims::verify(&self.cluster, self.reopen(ledger)?, &turn).await?;
-        Ok(!verified.lost.is_empty())
+        claims::verify(&self.cluster, self.reopen(ledger)?, &turn).await.map(drop)
     }
 
     /// Blocks that the store gives to this node and the ledger lacks: from before a reboot, or of a
     /// process that was killed.
     async fn adopt(&self, ledger: &Ledger, view: &View) -> Result<(), NodeError> {
         let own = self.cluster.node();
-        let unknown =
-            view.blocks.iter().filter(|(block, owner)| *owner == own && !ledger.owns(block));
+        let unknown = view
+            .blocks
+            .iter()
+            .filter(|(block, owner)| *owner == own && needs_entering(ledger, block));
         for (block, _) in unknown {
             let turn = claims::take_turn(&self.cluster, ledger).await?;
             // The view may be from before the block was given back.
             let record = self.cluster.block_record(&self.network, block).await?;
-            if record.is_none_or(|(record, _)| record.node != *own) || ledger.owns(block) {
+            if record.is_none_or(|(record, _)| record.node != *own)
+                || !needs_entering(ledger, block)
+            {
                 continue;
             }
             let ledger = self.reopen(ledger)?;
@@ -150,9 +146,27 @@ impl Steward {
         Ok(())
     }
 
+    /// Forgets what was lost once no reservation is stranded by it.
+    async fn forget_losses(&self, ledger: &Ledger) -> Result<(), NodeError> {
+        if !ledger.has_losses()? {
+            return Ok(());
+        }
+        let _turn = claims::take_turn(&self.cluster, ledger).await?;
+        if ledger.stranded()?.is_empty() {
+            ledger.forget_losses()?;
+        }
+        Ok(())
+    }
+
     fn reopen(&self, ledger: &Ledger) -> Result<Ledger, NodeError> {
         Ok(Ledger::open(&self.data_dir, ledger.network().clone())?)
     }
+}
+
+/// Whether the ledger lacks the block, or was not told all there is to know of it: taking it again was
+/// cut short.
+fn needs_entering(ledger: &Ledger, block: &Block) -> bool {
+    !ledger.owns(block) || ledger.was_lost(block)
 }
 
 /// With fewer free addresses than this a node claims a block ahead: a quarter of a block.

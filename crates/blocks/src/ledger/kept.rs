@@ -1,5 +1,6 @@
 //! Addresses that are kept for an identity while nobody holds them.
 
+use log::warn;
 use weft_model::{Block, StickyId};
 
 use super::{Ledger, Locked, Want, now, read_reservation};
@@ -13,16 +14,29 @@ impl Ledger {
         read_reservation(&self.dir.reservations().join(format!("{KEPT}{id}")))
     }
 
+    /// Whether this node's own files tell which address an identity has.
+    pub fn keeps_for(&self, sticky: &Sticky) -> Result<bool, LedgerError> {
+        Ok(self.lock()?.kept_slot(Some(sticky), Want::Any)?.is_some())
+    }
+
     /// Frees the addresses whose identities have not come back in time, and says which.
     pub fn expire(&self) -> Result<Vec<Reservation>, LedgerError> {
         let names = files::names_in(&self.dir.reservations())?;
         let mut expired = vec![];
         for name in names.iter().filter(|name| name.starts_with(KEPT)) {
-            let Some(kept) = read_reservation(&self.dir.reservations().join(name))? else {
-                continue;
+            let kept = match read_reservation(&self.dir.reservations().join(name)) {
+                Ok(Some(kept)) => kept,
+                Ok(None) => continue,
+                Err(LedgerError::Damaged { path, reason }) => {
+                    warn!("{} is damaged ({reason})", path.display());
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
-            if matches!(&kept.holder, Holder::Kept { until, .. } if *until <= now()) {
-                expired.extend(self.release(&kept.holder)?);
+            if matches!(&kept.holder, Holder::Kept { until, .. } if *until <= now())
+                && self.release_exactly(&kept)?
+            {
+                expired.push(kept);
             }
         }
         Ok(expired)
@@ -75,6 +89,12 @@ impl Locked<'_> {
         let slot = self.base_of(kept.pool, kept.host)?;
         let slot = self.held_by(slot, &kept.holder)?;
         Ok(slot.map(|slot| (slot, kept)))
+    }
+
+    /// Whether an address is to be kept for an identity, and none is yet. A file that no slot stands
+    /// behind was left by a call that was killed.
+    pub(super) fn may_keep(&self, sticky: &Sticky) -> Result<bool, LedgerError> {
+        Ok(sticky.keep > 0 && self.kept_slot(Some(sticky), Want::Any)?.is_none())
     }
 
     /// The slot, if it is this holder's. Two files may name one address for a while, after a call that

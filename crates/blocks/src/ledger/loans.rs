@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use log::warn;
 use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
 use super::kept::kept_reservation;
@@ -75,7 +76,14 @@ impl Ledger {
         let dir = self.dir.reservations();
         let mut lent = vec![];
         for name in files::names_in(&dir)?.iter().filter(|name| name.starts_with(LENT)) {
-            lent.extend(read_reservation(&dir.join(name))?);
+            match read_reservation(&dir.join(name)) {
+                Ok(reservation) => lent.extend(reservation),
+                // Its address stays set aside: the index knows.
+                Err(LedgerError::Damaged { path, reason }) => {
+                    warn!("{} is damaged ({reason})", path.display());
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(lent)
     }
@@ -206,6 +214,7 @@ impl Ledger {
         let reservation = self.borrowed(loan)?;
         let stranded = reservation.is_some();
         if let Some(reservation) = reservation {
+            self.note_loss(&self.dir.void(loan))?;
             self.put_reservation(&Reservation { loan: None, ..reservation })?;
         }
         files::remove(&self.dir.loan(loan))?;

@@ -15,19 +15,46 @@ impl Ledger {
         if !self.owns(block) {
             return Ok(());
         }
-        let note = self.dir.stranded(block);
-        if let Some(dir) = note.parent() {
-            files::create_dir(dir)?;
-        }
         locked.index.begin().map_err(self.index_error())?;
-        files::put(&note, &self.scratch(), b"")?;
+        self.note_loss(&self.dir.stranded(block))?;
         files::remove(&self.dir.block(block))?;
         self.forget_kept(block)?;
         self.rebuild().map(drop)
     }
 
+    /// Notes that the block may be lost, before it is tried to take it again: if that is cut short,
+    /// what lives elsewhere of the block is looked up once more.
+    pub fn doubt_block(&self, block: &Block) -> Result<(), LedgerError> {
+        let _locked = self.lock()?;
+        self.note_loss(&self.dir.stranded(block))
+    }
+
+    /// Leaves a note that reservations may be stranded. The caller holds the lock.
+    pub(super) fn note_loss(&self, note: &std::path::Path) -> Result<(), LedgerError> {
+        files::create_dir(&self.dir.losses())?;
+        files::put(note, &self.scratch(), b"")
+    }
+
+    /// Whether blocks or loans were lost, or may have been.
+    pub fn has_losses(&self) -> Result<bool, LedgerError> {
+        Ok(!files::names_in(&self.dir.losses())?.is_empty())
+    }
+
+    /// Forgets what was lost, now that no reservation is stranded by it.
+    pub fn forget_losses(&self) -> Result<(), LedgerError> {
+        let _locked = self.lock()?;
+        for name in files::names_in(&self.dir.losses())? {
+            files::remove(&self.dir.losses().join(name))?;
+        }
+        Ok(())
+    }
+
     /// The reservations of containers, and of the node, whose addresses are not this node's to use.
+    /// Costs next to nothing while nothing was ever lost.
     pub fn stranded(&self) -> Result<Vec<Reservation>, LedgerError> {
+        if !self.has_losses()? {
+            return Ok(vec![]);
+        }
         let locked = self.lock()?;
         let mut stranded = vec![];
         for reservation in self.reservations()? {
