@@ -68,8 +68,8 @@ pub(crate) async fn borrow(
     let mut settled = true;
     let start = cluster.surroundings().now();
     for (asked, lender) in lenders.iter().enumerate() {
-        let waited = cluster.surroundings().now().saturating_sub(start);
-        if asked >= MOST_LENDERS || waited > PATIENCE_WITH_ALL {
+        let so_far = cluster.surroundings().now().saturating_sub(start);
+        if asked >= MOST_LENDERS || so_far > PATIENCE_WITH_ALL {
             reasons.push(format!("{} more nodes were not asked yet", lenders.len() - asked));
             settled = false;
             break;
