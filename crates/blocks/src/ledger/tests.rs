@@ -255,3 +255,75 @@ fn who_waits_for_a_ledger_that_is_retired_meanwhile_gets_no_address() {
         assert!(error.to_string().contains("removed from this node"), "{error}");
     });
 }
+
+fn sticky(identity: &str) -> Sticky {
+    Sticky { identity: identity.into(), keep: 3600 }
+}
+
+#[test]
+fn an_identity_finds_its_address_kept_and_nobody_else_gets_it() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
+    let identity = sticky("db-0");
+    let about = About { sandbox: None, sticky: Some(&identity) };
+    let reserve = |id: &str| match fixture.ledger().reserve(&holder(id), Want::Any, about).unwrap()
+    {
+        Outcome::Held(reservation) => reservation.addresses,
+        other => panic!("{other:?}"),
+    };
+    let first = reserve("one");
+    fixture.ledger().release(&holder("one")).unwrap();
+    for i in 0..13 {
+        assert_ne!(fixture.reserve(&format!("c{i}")), Some(first[0].to_string()));
+    }
+    assert_eq!(reserve("two"), first);
+}
+
+#[test]
+fn an_address_that_two_files_name_is_freed_by_its_holder_only() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
+    let identity = sticky("db-0");
+    let about = About { sandbox: None, sticky: Some(&identity) };
+    fixture.ledger().reserve(&holder("one"), Want::Any, about).unwrap();
+    let file = fixture.path("reservations/one@eth0");
+    let before = fs::read(&file).unwrap();
+    fixture.ledger().release(&holder("one")).unwrap();
+    // As a call leaves it that is killed between the two steps of handing over.
+    fs::write(&file, before).unwrap();
+    fs::remove_file(fixture.path("index")).unwrap();
+    let kept = fixture.ledger().kept(identity.id()).unwrap().unwrap();
+    fixture.ledger().release(&kept.holder).unwrap();
+    let held = fixture.ledger().reservation(&holder("one")).unwrap().unwrap();
+    for i in 0..13 {
+        assert_ne!(fixture.reserve(&format!("c{i}")), Some(held.addresses[0].to_string()));
+    }
+}
+
+#[test]
+fn a_reservation_that_was_made_anew_is_not_freed_for_the_old_one() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
+    fixture.reserve("one");
+    let old = fixture.ledger().reservation(&holder("one")).unwrap().unwrap();
+    fixture.ledger().release(&holder("one")).unwrap();
+    fixture.reserve("other");
+    fixture.reserve("one");
+    assert!(!fixture.ledger().release_exactly(&old).unwrap());
+    assert!(fixture.ledger().reservation(&holder("one")).unwrap().is_some());
+}
+
+#[test]
+fn a_lost_block_strands_its_reservations_until_it_comes_back() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-0-4", "0-16-4"]);
+    fixture.reserve("one");
+    let block = "0-0-4".parse().unwrap();
+    assert!(fixture.ledger().stranded().unwrap().is_empty());
+    let first = fixture.ledger().reservation(&holder("one")).unwrap().unwrap();
+    let lost = if first.host.get() < 16 { block } else { "0-16-4".parse().unwrap() };
+    fixture.ledger().lose_block(&lost).unwrap();
+    assert_eq!(fixture.ledger().stranded().unwrap(), [first]);
+    let again = fixture.ledger().reserve(&holder("one"), Want::Any, None).unwrap();
+    assert!(matches!(again, Outcome::Stranded(_)), "{again:?}");
+    fixture.ledger().add_used_block(&lost, &[], &[]).unwrap();
+    assert!(fixture.ledger().stranded().unwrap().is_empty());
+    let again = fixture.ledger().reserve(&holder("one"), Want::Any, None).unwrap();
+    assert!(matches!(again, Outcome::Held(_)), "{again:?}");
+}
