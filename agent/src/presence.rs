@@ -15,7 +15,7 @@ use weft_model::NodeRecord;
 use weft_node::NodeError;
 use weft_store::{Backoff, Entry, SessionId, keys, typed};
 
-use crate::watch::Watched;
+use crate::watch::{self, Watched};
 
 /// How long after its last sign of life an agent counts as dead. Consul doubles it at worst.
 pub const TTL: Duration = Duration::from_secs(15);
@@ -66,15 +66,9 @@ async fn renew(host: &Host, session: &SessionId, vteps: &[IpAddr], nodes: &mut W
     let mut due = tokio::time::interval(TTL / 3);
     due.tick().await;
     loop {
-        let news = async {
-            // A watch that ended has no news ever again.
-            if nodes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
         let is_due = tokio::select! {
             _ = due.tick() => true,
-            () = news => false,
+            () = watch::changed(nodes) => false,
         };
         // What the watch shows may be from before the record was written.
         if !shows(nodes, host, session) && is_lost(host, session).await {

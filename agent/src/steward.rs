@@ -37,17 +37,10 @@ pub struct Watches {
 
 impl Watches {
     async fn changed(&mut self) {
-        let Self { blocks, endpoints, requests } = self;
-        let news = async {
-            tokio::select! {
-                news = blocks.changed() => news,
-                news = endpoints.changed() => news,
-                news = requests.changed() => news,
-            }
-        };
-        // A watch that ended has no news ever again.
-        if news.await.is_err() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            () = watch::changed(&mut self.blocks) => {}
+            () = watch::changed(&mut self.endpoints) => {}
+            () = watch::changed(&mut self.requests) => {}
         }
     }
 

@@ -190,18 +190,26 @@ impl Ledger {
 
     /// All reservations. A damaged file costs its own reservation only and is reported in the log.
     pub fn reservations(&self) -> Result<Vec<Reservation>, LedgerError> {
-        let mut all = vec![];
-        for name in files::names_in(&self.dir.reservations())? {
-            match read_reservation(&self.dir.reservations().join(name)) {
-                Ok(reservation) => all.extend(reservation),
+        let mut all = self.reservations_named("")?;
+        all.sort_by_key(|reservation| (reservation.pool, reservation.host));
+        Ok(all)
+    }
+
+    /// The reservations whose files' names begin with `prefix`, past damaged ones. What is damaged
+    /// stays set aside: the index knows its address.
+    fn reservations_named(&self, prefix: &str) -> Result<Vec<Reservation>, LedgerError> {
+        let dir = self.dir.reservations();
+        let mut found = vec![];
+        for name in files::names_in(&dir)?.iter().filter(|name| name.starts_with(prefix)) {
+            match read_reservation(&dir.join(name)) {
+                Ok(reservation) => found.extend(reservation),
                 Err(LedgerError::Damaged { path, reason }) => {
                     warn!("{} is damaged ({reason})", path.display());
                 }
                 Err(error) => return Err(error),
             }
         }
-        all.sort_by_key(|reservation| (reservation.pool, reservation.host));
-        Ok(all)
+        Ok(found)
     }
 
     /// The blocks that this node knows to be its own, in order.

@@ -248,10 +248,8 @@ fn is_being_borrowed(ledger: &Ledger, id: LoanId) -> bool {
 }
 
 /// Gives back what was released here, and what processes that were killed have left: endpoints and
-/// requests of this node that nothing stands behind. Says whether a container lost its address: the
-/// cluster knows nothing of its loan.
-pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<bool, NodeError> {
-    let mut stranded = false;
+/// requests of this node that nothing stands behind.
+pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(), NodeError> {
     let mut done = vec![];
     for (id, requested) in &view.requests {
         if requested.record.borrower == *cluster.node()
@@ -285,13 +283,13 @@ pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<boo
             && !view.has_endpoint_of(cluster, id)
             && gone(cluster, ledger, id).await?
         {
-            stranded |= ledger.void_loan(id)?;
+            ledger.void_loan(id)?;
         }
     }
     for id in done {
         let _ = std::fs::remove_file(ledger.dir().borrowing(id));
     }
-    Ok(stranded)
+    Ok(())
 }
 
 /// Deletes the endpoints of a loan, in both families at once.

@@ -1,6 +1,5 @@
 //! Addresses that are kept for an identity while nobody holds them.
 
-use log::warn;
 use weft_model::{Block, StickyId};
 
 use super::{Ledger, Locked, Want, now, read_reservation};
@@ -21,18 +20,8 @@ impl Ledger {
 
     /// Frees the addresses whose identities have not come back in time, and says which.
     pub fn expire(&self) -> Result<Vec<Reservation>, LedgerError> {
-        let names = files::names_in(&self.dir.reservations())?;
         let mut expired = vec![];
-        for name in names.iter().filter(|name| name.starts_with(KEPT)) {
-            let kept = match read_reservation(&self.dir.reservations().join(name)) {
-                Ok(Some(kept)) => kept,
-                Ok(None) => continue,
-                Err(LedgerError::Damaged { path, reason }) => {
-                    warn!("{} is damaged ({reason})", path.display());
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+        for kept in self.reservations_named(KEPT)? {
             if matches!(&kept.holder, Holder::Kept { until, .. } if *until <= now())
                 && self.release_exactly(&kept)?
             {
@@ -44,14 +33,9 @@ impl Ledger {
 
     /// Forgets what is kept in a block that is another node's now.
     pub(super) fn forget_kept(&self, block: &Block) -> Result<(), LedgerError> {
-        for name in files::names_in(&self.dir.reservations())? {
-            let path = self.dir.reservations().join(&name);
-            if name.starts_with(KEPT)
-                && let Some(kept) = read_reservation(&path)?
-                && kept.pool == block.pool()
-                && block.contains(kept.host)
-            {
-                files::remove(&path)?;
+        for kept in self.reservations_named(KEPT)? {
+            if kept.pool == block.pool() && block.contains(kept.host) {
+                files::remove(&self.dir.reservation(&kept.holder))?;
             }
         }
         Ok(())

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use log::warn;
 use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
 use super::kept::kept_reservation;
@@ -73,19 +72,7 @@ impl Ledger {
 
     /// The addresses that live on other nodes.
     pub fn lent(&self) -> Result<Vec<Reservation>, LedgerError> {
-        let dir = self.dir.reservations();
-        let mut lent = vec![];
-        for name in files::names_in(&dir)?.iter().filter(|name| name.starts_with(LENT)) {
-            match read_reservation(&dir.join(name)) {
-                Ok(reservation) => lent.extend(reservation),
-                // Its address stays set aside: the index knows.
-                Err(LedgerError::Damaged { path, reason }) => {
-                    warn!("{} is damaged ({reason})", path.display());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(lent)
+        self.reservations_named(LENT)
     }
 
     /// Enters a block some of whose addresses are in use elsewhere, or here by a loan. A block that
@@ -207,18 +194,15 @@ impl Ledger {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Notes that the cluster knows nothing of the loan any more, and says whether a reservation is
-    /// stranded by that.
-    pub fn void_loan(&self, loan: LoanId) -> Result<bool, LedgerError> {
+    /// Notes that the cluster knows nothing of the loan any more: its reservation, if there is one, is
+    /// stranded.
+    pub fn void_loan(&self, loan: LoanId) -> Result<(), LedgerError> {
         let _locked = self.lock()?;
-        let reservation = self.borrowed(loan)?;
-        let stranded = reservation.is_some();
-        if let Some(reservation) = reservation {
+        if let Some(reservation) = self.borrowed(loan)? {
             self.note_loss(&self.dir.void(loan))?;
             self.put_reservation(&Reservation { loan: None, ..reservation })?;
         }
-        files::remove(&self.dir.loan(loan))?;
-        Ok(stranded)
+        files::remove(&self.dir.loan(loan)).map(drop)
     }
 
     /// Notes that the lender has its address back.
