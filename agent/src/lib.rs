@@ -36,12 +36,12 @@ use std::time::Duration;
 use anyhow::Context;
 use log::{error, info};
 use tokio::task::{self, JoinSet};
+use weft_cluster::{Cluster, NodeConfig};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::underlay;
-use weft_host::Host;
 use weft_model::NetworkName;
-use weft_node::{Cluster, NodeConfig};
 use weft_store::keys;
+use weft_wiring::Host;
 
 /// How long to wait before a task that panicked is started again.
 const AFTER_PANIC: Duration = Duration::from_secs(2);
@@ -50,7 +50,7 @@ const AFTER_PANIC: Duration = Duration::from_secs(2);
 pub async fn run(config: NodeConfig, cluster: Cluster) -> anyhow::Result<()> {
     let _only_one = lock::take(&config.data_dir)?;
     let netlink = Netlink::open().context("open a netlink socket")?;
-    let underlay = underlay::find(&netlink, &weft_host::setup::selector(&config.underlay)).await;
+    let underlay = underlay::find(&netlink, &weft_wiring::setup::selector(&config.underlay)).await;
     let vtep = match underlay {
         Ok(underlay) => underlay.vtep.to_string(),
         Err(error) if cluster.is_single_node() => {

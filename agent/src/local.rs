@@ -11,10 +11,10 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask, Watches};
 use log::warn;
-use weft_blocks::layout::{NetworkDir, networks_dir};
-use weft_host::SegmentState;
+use weft_files::create_private_dir;
+use weft_ledger::layout::{NetworkDir, networks_dir};
 use weft_model::NetworkName;
-use weft_node::networks::create_private_dir;
+use weft_wiring::SegmentState;
 
 /// How often to look without being told.
 const SLOW: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use log::{error, info};
 use tokio::signal::unix::{SignalKind, signal};
-use weft_node::{Cluster, NodeConfig};
+use weft_cluster::{Cluster, NodeConfig};
 
 /// The node agent of weft: keeps this node's tunnels to its peers current.
 #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
 use log::warn;
-use weft_blocks::layout::NetworkDir;
+use weft_ledger::layout::NetworkDir;
 use weft_model::NetworkName;
 
 /// Containers come in bursts; what comes within this time is one piece of news.

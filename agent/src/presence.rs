@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use log::{debug, info, warn};
-use weft_host::Host;
+use weft_cluster::ClusterError;
 use weft_model::NodeRecord;
-use weft_node::NodeError;
 use weft_store::{Backoff, Entry, SessionId, keys, typed};
+use weft_wiring::Host;
 
 use crate::watch::{self, Watched};
 
@@ -47,7 +47,7 @@ pub async fn keep(host: Arc<Host>, mut nodes: Watched) -> anyhow::Result<()> {
                     Lost::Vteps => info!("node {} has another VTEP now", cluster.node()),
                 }
             }
-            Err(error @ NodeError::NameTaken { .. }) => return Err(anyhow!(error)),
+            Err(error @ ClusterError::NameTaken { .. }) => return Err(anyhow!(error)),
             Err(error) => {
                 if !failing {
                     warn!("registering node {}: {error}; trying on", cluster.node());

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, info, warn};
+use weft_cluster::cluster::KnownNode;
+use weft_cluster::networks;
 use weft_datapath::events::Events;
-use weft_host::peers::Roster;
-use weft_host::{Host, HostError, SegmentState, removal};
 use weft_model::block::BlockRecord;
 use weft_model::{Endpoint, Network, NetworkName, NodeName, device};
-use weft_node::cluster::KnownNode;
-use weft_node::{NodeError, networks};
 use weft_store::{keys, typed};
+use weft_wiring::peer_table::Roster;
+use weft_wiring::{Host, SegmentState, WiringError, network_removal};
 
 use crate::local;
 use crate::watch::{self, Watched};
@@ -107,14 +107,14 @@ enum Definition {
 }
 
 /// What the store says now of the network called `name`.
-async fn ask(host: &Host, name: &NetworkName) -> Result<Definition, HostError> {
+async fn ask(host: &Host, name: &NetworkName) -> Result<Definition, WiringError> {
     let cluster = host.cluster();
     if let Some((network, _)) = cluster.network(name).await? {
         return Ok(Definition::Is(network));
     }
     // Consul shows nothing to a token that may not read. Whoever sees this node's record can read.
     let own = keys::node(cluster.node());
-    match cluster.store().get(&own).await.map_err(NodeError::from)? {
+    match cluster.store().get(&own).await? {
         Some(_) => Ok(Definition::Removed),
         None => Ok(Definition::Unknown),
     }
@@ -198,7 +198,7 @@ async fn round(
     watches: &mut Watches,
     programmed: &mut Option<Roster>,
     devices_in_doubt: bool,
-) -> Result<Round, HostError> {
+) -> Result<Round, WiringError> {
     let data_dir = &host.config().data_dir;
     let Some(mut state) = SegmentState::read(data_dir, name) else { return Ok(Round::Removed) };
     let mut definition = watches.definition(name);
@@ -270,7 +270,7 @@ pub async fn finish_removals(host: Arc<Host>) {
     let data_dir = &host.config().data_dir;
     let mut in_doubt = local::without_note(data_dir);
     loop {
-        for name in removal::unfinished(data_dir) {
+        for name in network_removal::unfinished(data_dir) {
             if let Err(error) = host.finish_removal(&name).await {
                 warn!("network {name}: {error}");
             }
@@ -293,7 +293,7 @@ pub async fn finish_removals(host: Arc<Host>) {
 
 /// Removes what is left of a network that has no note and that the store does not know. Says whether
 /// the matter is settled.
-async fn remove_unknown(host: &Host, name: &NetworkName) -> Result<bool, HostError> {
+async fn remove_unknown(host: &Host, name: &NetworkName) -> Result<bool, WiringError> {
     let data_dir = &host.config().data_dir;
     match ask(host, name).await? {
         Definition::Unknown => Ok(false),

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use log::{debug, error, info, warn};
 use tokio::time::Instant;
-use weft_blocks::{Holder, Ledger, Reservation};
-use weft_host::setup::OwnAddress;
-use weft_host::{Host, HostError, SegmentState};
+use weft_allocator::AllocatorError;
+use weft_allocator::block_manager::{BlockManager, Policy};
+use weft_allocator::borrowing::{Requested, View};
+use weft_cluster::{ClusterError, networks};
+use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::block::BlockRecord;
 use weft_model::{Attachment, NetworkName, NodeName, device};
-use weft_node::loans::{Requested, View};
-use weft_node::steward::{Policy, Steward};
-use weft_node::{NodeError, networks};
 use weft_store::keys;
+use weft_wiring::setup::OwnAddress;
+use weft_wiring::{Host, SegmentState, WiringError};
 
 use crate::news::Reservations;
 use crate::watch::{self, Watched};
@@ -64,7 +65,8 @@ impl Watches {
 pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches) {
     let data_dir = host.config().data_dir.clone();
     let policy = Policy { release_after: host.config().release_after };
-    let mut steward = Steward::new(host.cluster().clone(), data_dir.clone(), name.clone(), policy);
+    let mut steward =
+        BlockManager::new(host.cluster().clone(), data_dir.clone(), name.clone(), policy);
     let mut here = Reservations::watch(&data_dir, &name);
     let slow = SLOW.min(policy.release_after).max(Duration::from_secs(1));
     let mut next = Instant::now();
@@ -84,7 +86,9 @@ pub async fn look_after(host: Arc<Host>, name: NetworkName, mut watches: Watches
             Some(view) => match round(&host, &name, &mut steward, &view, &mut reported).await {
                 Ok(()) => true,
                 // It is being removed, and so will be what this host has of it.
-                Err(HostError::Node(error @ NodeError::NoSuchNetwork { .. })) => {
+                Err(WiringError::Allocator(AllocatorError::Cluster(
+                    error @ ClusterError::NoSuchNetwork { .. },
+                ))) => {
                     debug!("{error}");
                     false
                 }
@@ -104,9 +108,9 @@ fn is_urgent(host: &Host, name: &NetworkName) -> bool {
     let look = || {
         let data_dir = &host.config().data_dir;
         let Some(network) = networks::cached(data_dir, name)? else { return Ok(false) };
-        let low = weft_node::steward::low_water(&network);
+        let low = weft_allocator::block_manager::low_water(&network);
         let ledger = Ledger::open(data_dir, network)?;
-        Ok::<_, NodeError>(ledger.counts()?.free < low || !ledger.returns()?.is_empty())
+        Ok::<_, AllocatorError>(ledger.counts()?.free < low || !ledger.returns()?.is_empty())
     };
     look().unwrap_or(true)
 }
@@ -114,10 +118,10 @@ fn is_urgent(host: &Host, name: &NetworkName) -> bool {
 async fn round(
     host: &Host,
     name: &NetworkName,
-    steward: &mut Steward,
+    steward: &mut BlockManager,
     view: &View,
     reported: &mut BTreeSet<Holder>,
-) -> Result<(), HostError> {
+) -> Result<(), WiringError> {
     let done = steward.round(view).await;
     // Whatever came of the round: what was lost by it, by an earlier one or by another program must
     // not wait for a round that goes well.
@@ -132,11 +136,11 @@ async fn isolate(
     host: &Host,
     name: &NetworkName,
     reported: &mut BTreeSet<Holder>,
-) -> Result<(), HostError> {
+) -> Result<(), WiringError> {
     let data_dir = &host.config().data_dir;
     let Some(network) = networks::cached(data_dir, name)? else { return Ok(()) };
-    let ledger = Ledger::open(data_dir, network.clone()).map_err(NodeError::from)?;
-    let stranded = ledger.stranded().map_err(NodeError::from)?;
+    let ledger = Ledger::open(data_dir, network.clone())?;
+    let stranded = ledger.stranded()?;
     reported.retain(|holder| stranded.iter().any(|reservation| &reservation.holder == holder));
     for reservation in stranded {
         if reported.insert(reservation.holder.clone()) {
@@ -151,7 +155,7 @@ async fn isolate(
                 };
                 host.disconnect(&device::host_end(&attachment)).await?;
             }
-            Holder::Node => drop(ledger.release(&Holder::Node).map_err(NodeError::from)?),
+            Holder::Node => drop(ledger.release(&Holder::Node)?),
             Holder::Lent { .. } | Holder::Kept { .. } => {}
         }
     }
@@ -164,7 +168,7 @@ async fn isolate(
 }
 
 /// Whether the host has an address in the network that it does not hold.
-fn is_without_address(ledger: &Ledger, state: &SegmentState) -> Result<bool, NodeError> {
+fn is_without_address(ledger: &Ledger, state: &SegmentState) -> Result<bool, AllocatorError> {
     if state.node_addresses.is_empty() || state.own_address() != OwnAddress::Reserved {
         return Ok(false);
     }

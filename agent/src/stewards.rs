@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use log::{debug, warn};
 use tokio::task::JoinHandle;
-use weft_host::Host;
+use weft_cluster::networks;
 use weft_model::NetworkName;
-use weft_node::networks;
 use weft_store::keys;
+use weft_wiring::Host;
 
 use crate::{steward, watch};
 

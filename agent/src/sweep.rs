@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use weft_blocks::{Holder, Ledger, Reservation};
-use weft_host::Host;
+use weft_allocator::liveness::Living;
+use weft_allocator::{AllocatorError, sticky};
+use weft_cluster::networks;
+use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Attachment, Network, NetworkName, device};
-use weft_node::sandboxes::Living;
-use weft_node::{NodeError, networks, stickies};
+use weft_wiring::Host;
 
 /// Sweeps for as long as the future is polled.
 pub async fn run(host: Arc<Host>) {
@@ -29,12 +30,12 @@ pub async fn run(host: Arc<Host>) {
 
 type Suspects = HashMap<(NetworkName, Holder), Instant>;
 
-async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(), NodeError> {
+async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(), AllocatorError> {
     let mut ledgers = vec![];
     for network in networks::all_cached(&host.config().data_dir)? {
         let ledger = Ledger::open(&host.config().data_dir, network)?;
         if host.cluster().is_single_node() {
-            stickies::expire(host.cluster(), &ledger).await?;
+            sticky::expire(host.cluster(), &ledger).await?;
         }
         let reservations = ledger.reservations()?;
         ledgers.push((ledger, reservations));
@@ -83,7 +84,11 @@ async fn is_gone(
     matches!(host.netlink().link(&device::host_end(&attachment)).await, Ok(None))
 }
 
-fn free(ledger: &Ledger, network: &Network, reservation: &Reservation) -> Result<(), NodeError> {
+fn free(
+    ledger: &Ledger,
+    network: &Network,
+    reservation: &Reservation,
+) -> Result<(), AllocatorError> {
     // This very one: the attachment may have been made anew since.
     if ledger.release_exactly(reservation)? {
         info!(

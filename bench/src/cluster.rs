@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::runtime::{Builder, Runtime};
-use weft_blocks::ledger::Want;
-use weft_blocks::{Holder, Ledger};
+use weft_allocator::acquire;
+use weft_cluster::config::{ConsulConfig, StoreConfig, Underlay};
+use weft_cluster::{Cluster, NodeConfig};
+use weft_ledger::ledger::Want;
+use weft_ledger::{Holder, Ledger};
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{ContainerId, IfName, Network, NetworkName, NetworkSpec, NodeName};
-use weft_node::config::{ConsulConfig, StoreConfig, Underlay};
-use weft_node::{Cluster, NodeConfig, addresses};
 use weft_store::{ConsulOptions, ConsulStore, Expected, Store};
 
 use crate::report::{self, Goal};
@@ -215,7 +216,7 @@ impl Allocate for Blocks {
         // As in the plugin, which opens the ledger for each call.
         let ledger = Ledger::open(&self.data_dir, self.network.clone())?;
         let reserve =
-            addresses::reserve(&self.cluster, ledger, &holder, Want::Any, None.into(), &|| true);
+            acquire::reserve(&self.cluster, ledger, &holder, Want::Any, None.into(), &|| true);
         let reservation = self.runtime.block_on(reserve)?;
         reservation.addresses.first().copied().context("a reservation without an address")
     }

@@ -8,10 +8,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::json;
-use weft_blocks::ledger::{Outcome, Want};
-use weft_blocks::{Holder, Ledger};
+use weft_cluster::networks;
+use weft_ledger::ledger::{Outcome, Want};
+use weft_ledger::{Holder, Ledger};
 use weft_model::{ContainerId, IfName, NetworkName};
-use weft_node::networks;
 
 use crate::attach::batch;
 use crate::plugin::Plugin;

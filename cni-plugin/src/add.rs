@@ -4,15 +4,15 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use log::debug;
+use weft_cluster::networks;
 use weft_cni::result::{Dns, Interface};
 use weft_cni::{CniError, CniResult, Request, code};
 use weft_datapath::attach::{self, Hairpin, InterfaceSpec, PortSpec, Route};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
-use weft_host::SegmentState;
-use weft_host::setup::OwnAddress;
 use weft_model::{MacAddr, Network, device};
-use weft_node::networks;
+use weft_wiring::SegmentState;
+use weft_wiring::setup::OwnAddress;
 
 use crate::attachment::{Call, requested_mac};
 use crate::error::kernel_error;

@@ -1,12 +1,12 @@
 //! A call, checked, together with the node that it came to.
 
+use weft_cluster::{Cluster, ClusterError, NodeConfig};
 use weft_cni::{CniError, Request, code};
 use weft_datapath::netlink::Netlink;
-use weft_host::setup::OwnAddress;
-use weft_host::{Host, HostError};
 use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName, device};
 use weft_netconf::NetConf;
-use weft_node::{Cluster, NodeConfig, NodeError};
+use weft_wiring::setup::OwnAddress;
+use weft_wiring::{Host, WiringError};
 
 use crate::error::{cni_error, kernel_error};
 
@@ -47,7 +47,7 @@ impl Call {
     }
 
     /// The CNI error for `error`, with what was tried, the attachment and the node.
-    pub(crate) fn error(&self, what: &str, error: impl Into<HostError>) -> CniError {
+    pub(crate) fn error(&self, what: &str, error: impl Into<WiringError>) -> CniError {
         let node = &self.host.config().node;
         cni_error(&format!("{what} ({}, node {node})", self.attachment), &error.into())
     }
@@ -110,6 +110,6 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn unreadable(error: NodeError) -> CniError {
-    cni_error("read the node's configuration", &HostError::Node(error))
+fn unreadable(error: ClusterError) -> CniError {
+    cni_error("read the node's configuration", &error.into())
 }

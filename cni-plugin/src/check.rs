@@ -8,7 +8,7 @@ use weft_cni::{CniError, Request, code};
 use weft_datapath::attach::{self, Expected};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
-use weft_host::SegmentState;
+use weft_wiring::SegmentState;
 
 use crate::attachment::Call;
 use crate::error::kernel_error;

@@ -4,11 +4,11 @@ use std::future::Future;
 
 use weft_cni::{CniError, code};
 use weft_datapath::DatapathError;
-use weft_host::HostError;
+use weft_wiring::WiringError;
 
 /// The CNI error for `error`, met while doing `what`.
-pub(crate) fn cni_error(what: &str, error: &HostError) -> CniError {
-    let code = if matches!(error, HostError::Datapath(DatapathError::Netns { .. })) {
+pub(crate) fn cni_error(what: &str, error: &WiringError) -> CniError {
+    let code = if matches!(error, WiringError::Datapath(DatapathError::Netns { .. })) {
         code::INVALID_NETNS
     } else if error.is_configuration() {
         code::INVALID_CONFIG
@@ -22,7 +22,7 @@ pub(crate) fn cni_error(what: &str, error: &HostError) -> CniError {
 
 /// The CNI error for a refusal of the kernel.
 pub(crate) fn kernel_error(what: &str, error: DatapathError) -> CniError {
-    cni_error(what, &HostError::Datapath(error))
+    cni_error(what, &WiringError::Datapath(error))
 }
 
 /// Runs the verb on this thread: the plugin does little, and that little in sequence.

@@ -1,7 +1,7 @@
 //! STATUS: an ADD would work, and its container would be reachable.
 
 use weft_cni::{CniError, Request, code};
-use weft_host::setup::selector;
+use weft_wiring::setup::selector;
 
 use crate::attachment::{conf, host, network_name};
 use crate::ipam::Ipam;
@@ -22,7 +22,7 @@ pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
     if let Err(error) = weft_datapath::underlay::find(host.netlink(), &selector).await {
         return Err(CniError::new(code::NOT_AVAILABLE, error.to_string()));
     }
-    if weft_node::agent::is_running(&host.config().data_dir) {
+    if weft_cluster::agent::is_running(&host.config().data_dir) {
         return Ok(());
     }
     Err(CniError::new(

@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use serde::Serialize;
+use weft_cluster::networks;
 use weft_datapath::netlink::Netlink;
-use weft_host::Host;
-use weft_host::inspect::{Checked, Fixing, Force, Life, Released};
+use weft_inspect::usage::{self, NetworkUsage, Parts};
+use weft_inspect::{Checked, Fixing, Force, Life, Released};
+use weft_inspect::{Difference, check, release};
 use weft_model::{NetworkName, NodeName};
-use weft_node::inspect::Difference;
-use weft_node::inspect::usage::{self, NetworkUsage, Parts};
-use weft_node::networks;
+use weft_wiring::Host;
 
 use crate::arguments::IpamCommand;
 use crate::{Session, output};
@@ -156,7 +156,7 @@ async fn check(
     let host = host(session)?;
     let mut checked = Checked::default();
     for name in &names {
-        let of_one = host.check(name, fixing).await?;
+        let of_one = check::check(&host, name, fixing).await?;
         checked.fixed.extend(of_one.fixed);
         checked.left.extend(of_one.left);
         checked.failures.extend(of_one.failures.iter().map(|f| format!("network {name}: {f}")));
@@ -217,7 +217,7 @@ async fn release(
     network: &NetworkName,
     force: Force,
 ) -> anyhow::Result<String> {
-    let released = host(session)?.release_address(network, address, force).await?;
+    let released = release::release_address(&host(session)?, network, address, force).await?;
     let row = |Released { holder, life, lender, kept }: Released| Release {
         address,
         network: network.clone(),

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use weft_node::{Cluster, NodeConfig};
+use weft_cluster::{Cluster, NodeConfig};
 
 use arguments::{Arguments, Command};
 

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use weft_blocks::{Holder, Ledger, Reservation};
+use weft_cluster::ClusterError;
 use weft_datapath::netlink::Netlink;
-use weft_host::Host;
+use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::network::{Masquerade, Mode, NetworkRecord, Route};
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{Network, NetworkName, NetworkSpec, NodeName, Subnet, Vni};
-use weft_node::NodeError;
+use weft_wiring::Host;
 
 use crate::arguments::{CreateNetwork, ExtendNetwork, NetworkCommand, Pools, Switch};
 use crate::{Session, block, output};
@@ -181,7 +181,7 @@ async fn inspect(session: &Session, name: &NetworkName) -> anyhow::Result<String
 /// What this node's containers hold; nothing if it never had the network.
 fn reservations(session: &Session, network: &Network) -> anyhow::Result<Vec<Reservation>> {
     let data_dir = &session.config.data_dir;
-    if weft_node::networks::cached(data_dir, network.name())?.is_none() {
+    if weft_cluster::networks::cached(data_dir, network.name())?.is_none() {
         return Ok(vec![]);
     }
     Ok(Ledger::open(data_dir, network.clone())?.reservations()?)
@@ -236,5 +236,5 @@ async fn check_unused(session: &Session, host: &Host, network: &Network) -> anyh
         return Ok(());
     }
     let users = users.join(", ");
-    Err(NodeError::InUse { network: network.name().clone(), users }.into())
+    Err(ClusterError::InUse { network: network.name().clone(), users }.into())
 }

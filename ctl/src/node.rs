@@ -1,8 +1,9 @@
 //! `weftctl node`.
 
 use serde::Serialize;
+use weft_cluster::ClusterError;
+use weft_cluster::agent;
 use weft_model::{NodeName, NodeRecord};
-use weft_node::{NodeError, agent};
 
 use crate::arguments::NodeCommand;
 use crate::{Session, output};
@@ -53,7 +54,7 @@ struct Removal {
 async fn remove(session: &Session, node: NodeName) -> anyhow::Result<String> {
     // An agent that the store has lost sight of would take all of it again.
     if node == *session.cluster.node() && agent::is_running(&session.config.data_dir) {
-        return Err(NodeError::NodeAlive { node }.into());
+        return Err(ClusterError::NodeAlive { node }.into());
     }
     let removed = session.cluster.remove_node(&node).await?;
     let removal = Removal { node, blocks: removed.blocks, endpoints: removed.endpoints };

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use weft_blocks::ledger::{About, Outcome, Want};
-use weft_blocks::{Holder, Ledger, LedgerError, Reservation};
+use weft_allocator::{acquire, sticky};
+use weft_cluster::{ClusterError, networks};
 use weft_cni::result::{Ip, Route};
 use weft_cni::{CniError, CniResult, Request, code};
+use weft_ledger::ledger::{About, Outcome, Want};
+use weft_ledger::{FileError, Holder, Ledger, Reservation};
 use weft_model::Network;
-use weft_node::{addresses, networks, stickies};
 
 use crate::request::{Call, holder, sandbox, sticky};
 
@@ -27,7 +28,7 @@ pub fn add(request: &Request) -> Result<CniResult, CniError> {
         && let Ok(want) = want(&network, &wanted)
     {
         let ledger = call.ledger(network.clone())?;
-        let failed = |error: LedgerError| call.error("reserve an address", &error.into());
+        let failed = |error: FileError| call.error("reserve an address", error);
         if is_local(&ledger, &holder, want, about).map_err(failed)?
             && let Outcome::Held(reservation) =
                 ledger.reserve(&holder, want, about).map_err(failed)?
@@ -45,7 +46,7 @@ fn is_local(
     holder: &Holder,
     want: Want,
     about: About<'_>,
-) -> Result<bool, LedgerError> {
+) -> Result<bool, FileError> {
     let Some(sticky) = about.sticky else { return Ok(true) };
     Ok(matches!(want, Want::Exactly(..))
         || ledger.keeps_for(sticky)?
@@ -66,7 +67,7 @@ fn with_the_cluster(
     let cluster = call.cluster()?;
     let data_dir = &call.node.data_dir;
     runtime.block_on(async {
-        let unknown = |error| call.error("look the network up", &error);
+        let unknown = |error: ClusterError| call.error("look the network up", error);
         let spec = &call.conf.spec;
         let mut network =
             networks::resolve(data_dir, &cluster, &call.network, spec).await.map_err(unknown)?;
@@ -77,11 +78,11 @@ fn with_the_cluster(
         let ledger: Ledger = call.ledger(network.clone())?;
         let reserved = match about.sticky {
             Some(sticky) if want == Want::Any => {
-                stickies::reserve(&cluster, ledger, holder, sticky, about, &caller_waits).await
+                sticky::reserve(&cluster, ledger, holder, sticky, about, &caller_waits).await
             }
-            _ => addresses::reserve(&cluster, ledger, holder, want, about, &caller_waits).await,
+            _ => acquire::reserve(&cluster, ledger, holder, want, about, &caller_waits).await,
         };
-        let reservation = reserved.map_err(|error| call.error("reserve an address", &error))?;
+        let reservation = reserved.map_err(|error| call.error("reserve an address", error))?;
         // The address may lie in a pool that the network did not have when it was looked up.
         let network = call.cached()?.unwrap_or(network);
         describe(call, &network, &reservation, wanted)

@@ -14,7 +14,7 @@ pub fn check(request: &Request) -> Result<(), CniError> {
         Some(network) => call
             .ledger(network)?
             .reservation(&holder)
-            .map_err(|error| call.error("read the reservation", &error.into()))?,
+            .map_err(|error| call.error("read the reservation", error))?,
     };
     let Some(reservation) = reservation else {
         return differs(format!("{holder} holds no address in network {}", call.network));

@@ -1,8 +1,8 @@
 //! DEL: the attachment holds no address afterwards. That it held none before is no error, nor that
 //! the network, its definition or the cluster store is gone.
 
-use weft_blocks::{Ledger, ledger};
 use weft_cni::{CniError, Request};
+use weft_ledger::{Ledger, ledger};
 
 use crate::request::{Call, holder};
 
@@ -17,5 +17,5 @@ pub fn del(request: &Request) -> Result<(), CniError> {
         }
         None => ledger::forget(data_dir, &call.network, &holder),
     };
-    released.map_err(|error| call.error("release the address", &error.into()))
+    released.map_err(|error| call.error("release the address", error))
 }

@@ -5,9 +5,9 @@
 //! each of them knows only its own containers.
 
 use log::info;
-use weft_blocks::{Holder, Reservation};
+use weft_allocator::liveness::Living;
 use weft_cni::{CniError, Request, ValidAttachments};
-use weft_node::sandboxes::Living;
+use weft_ledger::{Holder, Reservation};
 
 use crate::request::Call;
 
@@ -21,7 +21,7 @@ pub fn gc(request: &Request) -> Result<(), CniError> {
     };
     let Some(network) = call.cached()? else { return Ok(()) };
     let ledger = call.ledger(network)?;
-    let failed = |error: weft_blocks::LedgerError| call.error("collect", &error.into());
+    let failed = |error: weft_ledger::FileError| call.error("collect", error);
     let mut first_error = None;
     let reservations = ledger.reservations().map_err(failed)?;
     let living = Living::look(reservations.iter().filter_map(|held| held.sandbox.as_ref()));

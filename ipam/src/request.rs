@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use weft_blocks::{Holder, Ledger, Sandbox};
+use weft_cluster::{Cluster, NodeConfig, networks};
 use weft_cni::{CniError, Request, code};
+use weft_ledger::{Holder, Ledger, Sandbox};
 use weft_model::{ContainerId, IfName, Network, NetworkName, Sticky};
 use weft_netconf::NetConf;
-use weft_node::{Cluster, NodeConfig, networks};
 
 use crate::error::cni_error;
 
@@ -28,30 +28,30 @@ impl Call {
         let network = NetworkName::new(request.network_name()).map_err(|error| invalid(&error))?;
         let conf = NetConf::parse(request.config()).map_err(|error| invalid(&error))?;
         let node = NodeConfig::load(None, variable)
-            .map_err(|error| cni_error("read the node's configuration", &error))?;
+            .map_err(|error| cni_error("read the node's configuration", error))?;
         Ok(Self { network, conf, node })
     }
 
     /// A connection to the cluster store, which costs nothing until it is used.
     pub fn cluster(&self) -> Result<Cluster, CniError> {
         Cluster::connect(&self.node, variable)
-            .map_err(|error| cni_error("prepare the cluster store", &error))
+            .map_err(|error| cni_error("prepare the cluster store", error))
     }
 
     /// The network as this node knows it.
     pub fn cached(&self) -> Result<Option<Network>, CniError> {
         networks::cached(&self.node.data_dir, &self.network)
-            .map_err(|error| self.error("read the network's definition", &error))
+            .map_err(|error| self.error("read the network's definition", error))
     }
 
     /// The ledger of `network`.
     pub fn ledger(&self, network: Network) -> Result<Ledger, CniError> {
         Ledger::open(&self.node.data_dir, network)
-            .map_err(|error| self.error("open the node's ledger", &error.into()))
+            .map_err(|error| self.error("open the node's ledger", error))
     }
 
     /// The CNI error for `error`, with what was tried, the network and the node.
-    pub fn error(&self, what: &str, error: &weft_node::NodeError) -> CniError {
+    pub fn error(&self, what: &str, error: impl Into<weft_allocator::AllocatorError>) -> CniError {
         let Self { network, node, .. } = self;
         cni_error(&format!("{what} (network {network}, node {})", node.node), error)
     }

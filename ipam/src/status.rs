@@ -9,8 +9,7 @@ pub fn status(request: &Request) -> Result<(), CniError> {
     let call = Call::of(request)?;
     if let Some(network) = call.cached()? {
         let ledger = call.ledger(network)?;
-        let failed =
-            |error: weft_blocks::LedgerError| call.error("count free addresses", &error.into());
+        let failed = |error: weft_ledger::FileError| call.error("count free addresses", error);
         if let Some(stranded) = ledger.stranded().map_err(failed)?.first() {
             let addresses: Vec<String> =
                 stranded.addresses.iter().map(ToString::to_string).collect();

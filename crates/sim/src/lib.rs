@@ -10,7 +10,7 @@
 //! may be held twice, and no node may use a block that is not its own. At the end all goes back to
 //! normal, and no address may be lost.
 
-mod node;
+mod machine;
 mod oracle;
 mod run;
 mod server;

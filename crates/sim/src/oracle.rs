@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
-use weft_blocks::{Holder, Reservation};
+use weft_ledger::{Holder, Reservation};
 
 /// An attachment of the simulation: the node's number and the holder.
 pub(crate) type Owner = (usize, Holder);

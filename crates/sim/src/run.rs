@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
-use weft_blocks::Holder;
-use weft_blocks::ledger::Want;
+use weft_allocator::block_manager::Policy;
+use weft_ledger::Holder;
+use weft_ledger::ledger::Want;
 use weft_model::block::BlockRecord;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{
     ContainerId, HostNumber, IfName, Network, NetworkName, NetworkSpec, PoolIndex, Sticky, Vni,
 };
-use weft_node::steward::Policy;
 use weft_store::{Op, keys, typed};
 
-use crate::node::{Ended, Node, Task};
+use crate::machine::{Ended, Node, Task};
 use crate::oracle::Oracle;
 use crate::server::{Answer, Sabotage};
 use crate::world::{Answered, Sent, TaskId, World};
@@ -372,7 +372,7 @@ impl Simulation {
 
     pub(crate) fn start_agent(&mut self, number: usize) -> Result<()> {
         let node = &mut self.nodes[number];
-        weft_node::networks::cache(&node.data_dir, &self.network)?;
+        weft_cluster::networks::cache(&node.data_dir, &self.network)?;
         let task = node.agent(&self.network, POLICY);
         let id = self.start(number, task)?;
         self.nodes[number].agent = Some(id);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use weft_blocks::Holder;
+use weft_ledger::Holder;
 use weft_model::Block;
 use weft_store::keys;
 

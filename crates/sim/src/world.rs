@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use weft_node::Surroundings;
+use weft_cluster::Environment;
 use weft_store::{Cursor, Entry, Expected, Listing, Op, SessionId, Store, StoreError, TxnOutcome};
 
 use crate::server::{Answer, Call, Sabotage, Server, lost};
@@ -137,7 +137,7 @@ impl Future for Moment {
 }
 
 #[async_trait]
-impl Surroundings for World {
+impl Environment for World {
     fn now(&self) -> Duration {
         self.lock().time
     }

@@ -1,0 +1,124 @@
+//! An address for a holder.
+//!
+//! While an owned block has room this is a matter of the node's own files. When it has not, one
+//! process of the node claims a block and the others wait for it: a burst of containers on a fresh
+//! node takes one block, not one each. And when there is none to claim, another node lends an
+//! address.
+
+use crate::claim::{Claimed, Target};
+use log::info;
+use weft_ledger::ledger::{About, Outcome, Want};
+use weft_ledger::{Holder, Ledger, Reservation};
+
+use crate::{AllocatorError, borrowing, ownership, sticky};
+use weft_cluster::{Cluster, ClusterError};
+
+/// Gives `holder` an address of the ledger's network, claiming a block or borrowing the address if
+/// no own block has it.
+///
+/// That can take a while. Whoever asked may be gone by then, and its DEL may have come before: then
+/// `still_wanted` says no, and nothing is reserved.
+pub async fn reserve(
+    cluster: &Cluster,
+    mut ledger: Ledger,
+    holder: &Holder,
+    want: Want,
+    about: About<'_>,
+    still_wanted: &(dyn Fn() -> bool + Sync),
+) -> Result<Reservation, AllocatorError> {
+    let name = ledger.network().name().clone();
+    if let Ok(reservation) = attempt(&ledger, holder, want, about)? {
+        return Ok(reservation);
+    }
+    // What was kept for identities that have not come back is nobody's by now.
+    sticky::expire(cluster, &ledger).await?;
+    let turn = ownership::take_turn(cluster, &ledger).await?;
+    // A claim may bring only what another process takes at once, so this can go round.
+    loop {
+        if !still_wanted() {
+            return Err(AllocatorError::Unwanted {
+                holder: Box::new(holder.clone()),
+                network: name,
+            });
+        }
+        let target = match attempt(&ledger, holder, want, about)? {
+            Ok(reservation) => return Ok(reservation),
+            Err(target) => target,
+        };
+        let (renewed, claimed) = ownership::claim(cluster, ledger, target, &turn).await?;
+        ledger = renewed;
+        let failure = match claimed {
+            Claimed::Own(block) => {
+                info!("network {name}: block {block} is this node's now");
+                continue;
+            }
+            Claimed::Contended => return Err(ClusterError::Contended { network: name }.into()),
+            Claimed::Exhausted { blocks, nodes } => {
+                let node = cluster.node().clone();
+                AllocatorError::Exhausted {
+                    network: name,
+                    node,
+                    blocks,
+                    nodes,
+                    reason: String::new(),
+                }
+            }
+            Claimed::OwnedBy(owner) => {
+                let address = shown(&ledger, want);
+                AllocatorError::AddressElsewhere {
+                    address,
+                    network: name,
+                    owner,
+                    reason: String::new(),
+                    settled: false,
+                }
+            }
+        };
+        drop(turn);
+        return borrowing::borrow(cluster, &ledger, holder, want, about, failure, still_wanted)
+            .await;
+    }
+}
+
+/// Asks the ledger; what is missing for a yes comes back as what to claim.
+fn attempt(
+    ledger: &Ledger,
+    holder: &Holder,
+    want: Want,
+    about: About<'_>,
+) -> Result<Result<Reservation, Target>, AllocatorError> {
+    let network = || ledger.network().name().clone();
+    match ledger.reserve(holder, want, about)? {
+        Outcome::Held(reservation) => Ok(Ok(reservation)),
+        Outcome::NoRoom => Ok(Err(Target::AnyBlock)),
+        Outcome::NotOwned(block) => Ok(Err(Target::Exactly(block))),
+        Outcome::Taken(holder) => {
+            let address = shown(ledger, want);
+            Err(AllocatorError::AddressTaken {
+                address,
+                network: network(),
+                holder: Box::new(holder),
+            })
+        }
+        Outcome::Stranded(reservation) => Err(AllocatorError::Stranded {
+            holder: Box::new(holder.clone()),
+            address: reservation.addresses.first().map_or_else(String::new, ToString::to_string),
+            network: network(),
+        }),
+        Outcome::Withheld => Err(AllocatorError::AddressWithheld {
+            address: shown(ledger, want),
+            network: network(),
+        }),
+    }
+}
+
+/// The wanted address in words.
+pub(crate) fn shown(ledger: &Ledger, want: Want) -> String {
+    match want {
+        Want::Any => "(any)".into(),
+        Want::Exactly(pool, host) => ledger
+            .network()
+            .addresses(pool, host)
+            .map_or_else(|| format!("number {host} of pool {pool}"), |a| a.to_string()),
+    }
+}

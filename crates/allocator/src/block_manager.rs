@@ -1,0 +1,177 @@
+//! The steward of a network on this node: the agent's part in who owns what.
+//!
+//! Each round compares what the store says with the ledger and does what is to be done. A round may
+//! be cut short at any point, and the next one begins anew: nothing is remembered in between but for
+//! how long blocks have been idle.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::claim::{Claimed, Target, count_blocks};
+use log::{info, warn};
+use weft_ledger::Ledger;
+use weft_ledger::ledger::Counts;
+use weft_model::{Block, Network, NetworkName};
+
+use crate::borrowing::View;
+use crate::{AllocatorError, borrowing, lending, ownership, sticky};
+use weft_cluster::{Cluster, networks};
+
+/// When blocks come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// For how long none of a block's addresses must have been held before it is given back.
+    pub release_after: Duration,
+}
+
+/// Looks after one network's blocks and loans.
+pub struct BlockManager {
+    cluster: Cluster,
+    data_dir: PathBuf,
+    network: NetworkName,
+    policy: Policy,
+    idle_since: BTreeMap<Block, Duration>,
+}
+
+impl BlockManager {
+    /// The steward of `network` on the node with this data directory.
+    pub fn new(cluster: Cluster, data_dir: PathBuf, network: NetworkName, policy: Policy) -> Self {
+        Self { cluster, data_dir, network, policy, idle_since: BTreeMap::new() }
+    }
+
+    /// Does what `view` makes necessary. The first failure ends the round; what follows it is done in
+    /// a later one.
+    pub async fn round(&mut self, view: &View) -> Result<(), AllocatorError> {
+        let Some(network) = networks::cached(&self.data_dir, &self.network)? else {
+            return Ok(());
+        };
+        let ledger = Ledger::open(&self.data_dir, network)?;
+        self.verify(&ledger, view).await?;
+        lending::answer(&self.cluster, &ledger, view).await?;
+        lending::reclaim(&self.cluster, &ledger, view).await?;
+        borrowing::tidy(&self.cluster, &ledger, view).await?;
+        sticky::expire(&self.cluster, &ledger).await?;
+        self.adopt(&ledger, view).await?;
+        self.claim_ahead(&ledger, view).await?;
+        self.release_idle(&ledger).await?;
+        self.forget_losses(&ledger).await
+    }
+
+    /// Blocks that the ledger has and the store gives to others.
+    async fn verify(&self, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
+        let own = self.cluster.node();
+        if ledger.blocks()?.iter().all(|block| view.blocks.get(block) == Some(own)) {
+            return Ok(());
+        }
+        let turn = ownership::take_turn(&self.cluster, ledger).await?;
+        ownership::verify(&self.cluster, self.reopen(ledger)?, &turn).await.map(drop)
+    }
+
+    /// Blocks that the store gives to this node and the ledger lacks: from before a reboot, or of a
+    /// process that was killed.
+    async fn adopt(&self, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
+        let own = self.cluster.node();
+        let unknown = view
+            .blocks
+            .iter()
+            .filter(|(block, owner)| *owner == own && needs_entering(ledger, block));
+        for (block, _) in unknown {
+            let turn = ownership::take_turn(&self.cluster, ledger).await?;
+            // The view may be from before the block was given back.
+            let record = self.cluster.block_record(&self.network, block).await?;
+            if record.is_none_or(|(record, _)| record.node != *own)
+                || !needs_entering(ledger, block)
+            {
+                continue;
+            }
+            let ledger = self.reopen(ledger)?;
+            ownership::claim(&self.cluster, ledger, Target::Exactly(*block), &turn).await?;
+            info!("network {}: block {block} was this node's already", self.network);
+        }
+        Ok(())
+    }
+
+    /// Claims a block before the own ones are full, unless blocks are scarce.
+    async fn claim_ahead(&self, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
+        if ledger.blocks()?.is_empty() || ledger.counts()?.free >= low_water(ledger.network()) {
+            return Ok(());
+        }
+        let unowned = count_blocks(ledger.network()).saturating_sub(view.blocks.len() as u64);
+        let mut owners: Vec<_> = view.blocks.values().collect();
+        owners.sort_unstable();
+        owners.dedup();
+        if unowned <= owners.len() as u64 {
+            return Ok(());
+        }
+        let turn = ownership::take_turn(&self.cluster, ledger).await?;
+        let ledger = self.reopen(ledger)?;
+        if let (_, Claimed::Own(block)) =
+            ownership::claim(&self.cluster, ledger, Target::AnyBlock, &turn).await?
+        {
+            info!("network {}: block {block} is claimed ahead", self.network);
+        }
+        Ok(())
+    }
+
+    /// Gives back blocks that have been idle for long, but the last one, and never so many that
+    /// others would be claimed ahead for them.
+    async fn release_idle(&mut self, ledger: &Ledger) -> Result<(), AllocatorError> {
+        let now = self.cluster.environment().now();
+        let usage = ledger.usage()?;
+        let idle = |counts: &Counts| counts.reserved == 0;
+        self.idle_since
+            .retain(|block, _| usage.iter().any(|(b, counts)| b == block && idle(counts)));
+        let mut kept = usage.len();
+        let mut free: u32 = usage.iter().map(|(_, counts)| counts.free).sum();
+        // The highest first: the cluster's addresses stay low and legible.
+        for (block, counts) in usage.iter().rev().filter(|(_, counts)| idle(counts)) {
+            let since = *self.idle_since.entry(*block).or_insert(now);
+            let rest = free.saturating_sub(counts.free);
+            if now.saturating_sub(since) < self.policy.release_after
+                || kept == 1
+                || rest < low_water(ledger.network())
+            {
+                continue;
+            }
+            let turn = ownership::take_turn(&self.cluster, ledger).await?;
+            if ownership::release(&self.cluster, ledger, block, &turn).await? {
+                info!("network {}: idle block {block} is given back", self.network);
+            } else {
+                warn!("network {}: idle block {block} could not be given back", self.network);
+            }
+            self.idle_since.remove(block);
+            kept -= 1;
+            free = rest;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was lost once no reservation is stranded by it.
+    async fn forget_losses(&self, ledger: &Ledger) -> Result<(), AllocatorError> {
+        if !ledger.has_losses()? {
+            return Ok(());
+        }
+        let _turn = ownership::take_turn(&self.cluster, ledger).await?;
+        if ledger.stranded()?.is_empty() {
+            ledger.forget_losses()?;
+        }
+        Ok(())
+    }
+
+    fn reopen(&self, ledger: &Ledger) -> Result<Ledger, AllocatorError> {
+        Ok(Ledger::open(&self.data_dir, ledger.network().clone())?)
+    }
+}
+
+/// Whether the ledger lacks the block, or was not told all there is to know of it: taking it again was
+/// cut short.
+fn needs_entering(ledger: &Ledger, block: &Block) -> bool {
+    !ledger.owns(block) || ledger.was_lost(block)
+}
+
+/// With fewer free addresses than this a node claims a block ahead: a quarter of a block.
+pub fn low_water(network: &Network) -> u32 {
+    let largest = network.pools().map(|(_, pool)| pool.block_bits().size()).max().unwrap_or(0);
+    u32::try_from(largest / 4).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,162 @@
+//! Errors of getting, lending and freeing addresses, for the person on call.
+
+use weft_cluster::ClusterError;
+use weft_files::FileError;
+use weft_ledger::Holder;
+use weft_model::{ModelError, NetworkName, NodeName};
+use weft_store::StoreError;
+
+/// Errors of getting, lending and freeing addresses.
+#[derive(Debug, thiserror::Error)]
+pub enum AllocatorError {
+    /// The node's files or the cluster store failed.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The address of an identity is in use by the same identity.
+    #[error(
+        "{identity} keeps its address {address} in network {network}, which is still in use by {holder}; \
+         it is given again when that is deleted"
+    )]
+    StickyInUse {
+        /// The identity.
+        identity: String,
+        /// Its address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+        /// Who uses it.
+        holder: String,
+    },
+    /// The caller has gone away.
+    #[error("the caller of ADD for {holder} in network {network} is gone; nothing is reserved")]
+    Unwanted {
+        /// For whom.
+        holder: Box<Holder>,
+        /// The network.
+        network: NetworkName,
+    },
+    /// Every block of the network has an owner and the own ones are full.
+    #[error(
+        "network {network} has no free address for node {node}: all {blocks} blocks are owned, by \
+         {nodes} nodes{reason}; free some containers, or add a subnet: `weftctl network extend \
+         {network} --subnet ...`"
+    )]
+    Exhausted {
+        /// The network.
+        network: NetworkName,
+        /// This node.
+        node: NodeName,
+        /// How many blocks the network has.
+        blocks: u64,
+        /// How many nodes own them.
+        nodes: usize,
+        /// What other nodes said when they were asked to lend, in words; perhaps nothing.
+        reason: String,
+    },
+    /// A wanted address is held by another holder on this node.
+    #[error("address {address} of network {network} is held by {holder}")]
+    AddressTaken {
+        /// The address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+        /// Who holds it.
+        holder: Box<Holder>,
+    },
+    /// A wanted address lies in another node's block.
+    #[error(
+        "address {address} of network {network} lies in a block of node {owner}, which does not lend \
+         it{reason}; ask for an address on that node, or for none in particular"
+    )]
+    AddressElsewhere {
+        /// The address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+        /// The block's owner.
+        owner: NodeName,
+        /// Why it does not, in words; perhaps nothing.
+        reason: String,
+        /// Whether asking again is of no use: the address is somebody else's.
+        settled: bool,
+    },
+    /// The block of an address went to another node.
+    #[error(
+        "{holder} has address {address} of network {network}, whose block belongs to another node by \
+         now: this node was removed from the cluster while it was cut off; delete the container and \
+         start it anew"
+    )]
+    Stranded {
+        /// Who has it.
+        holder: Box<Holder>,
+        /// The address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+    },
+    /// A wanted address is never handed out.
+    #[error(
+        "address {address} cannot be given to a container of network {network}: it is a network, \
+         broadcast or gateway address, excluded, or out of range"
+    )]
+    AddressWithheld {
+        /// The address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+    },
+}
+
+impl From<FileError> for AllocatorError {
+    fn from(error: FileError) -> Self {
+        Self::Cluster(error.into())
+    }
+}
+
+impl From<StoreError> for AllocatorError {
+    fn from(error: StoreError) -> Self {
+        Self::Cluster(error.into())
+    }
+}
+
+impl From<ModelError> for AllocatorError {
+    fn from(error: ModelError) -> Self {
+        Self::Cluster(error.into())
+    }
+}
+
+impl AllocatorError {
+    /// The same error, with the answers of the nodes that were asked to lend.
+    pub(crate) fn with_reasons(mut self, reasons: &[String], is_settled: bool) -> Self {
+        if let Self::AddressElsewhere { settled, .. } = &mut self {
+            *settled = is_settled;
+        }
+        if let Self::AddressElsewhere { reason, .. } | Self::Exhausted { reason, .. } = &mut self
+            && !reasons.is_empty()
+        {
+            *reason = format!(" ({})", reasons.join("; "));
+        }
+        self
+    }
+
+    /// Returns whether the same request may succeed later without a change by a person.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Cluster(error) => error.is_transient(),
+            Self::StickyInUse { .. }
+            | Self::Exhausted { .. }
+            | Self::AddressTaken { .. }
+            | Self::AddressElsewhere { .. } => true,
+            Self::Unwanted { .. } | Self::Stranded { .. } | Self::AddressWithheld { .. } => false,
+        }
+    }
+
+    /// Returns whether the configuration is at fault, not the state of node or cluster.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Cluster(error) => error.is_configuration(),
+            Self::AddressWithheld { .. } => true,
+            _ => false,
+        }
+    }
+}

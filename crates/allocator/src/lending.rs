@@ -1,0 +1,197 @@
+//! Lending: an address of this node's block, to another node.
+//!
+//! The lender's part, played by the node's agent. An address is set aside in the ledger before the
+//! store hears of it, and is free again only when a write that follows all earlier ones has found
+//! that there is no loan of it.
+
+use log::{debug, info};
+use weft_ledger::ledger::{Outcome, Want};
+use weft_ledger::{Holder, Ledger, Reservation};
+use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, Sticky};
+use weft_store::{Expected, Op, TxnOutcome, keys, typed};
+
+use crate::AllocatorError;
+use crate::borrowing::{Requested, View};
+use crate::ownership::renewed;
+use weft_cluster::Cluster;
+use weft_cluster::networks::unchanged;
+
+/// Answers the requests that are addressed to this node.
+pub async fn answer(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
+    for (id, requested) in &view.requests {
+        let record = &requested.record;
+        if record.lender == *cluster.node() && record.answer.is_none() {
+            answer_one(cluster, ledger, *id, requested).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn answer_one(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    id: LoanId,
+    requested: &Requested,
+) -> Result<(), AllocatorError> {
+    let name = ledger.network().name();
+    let want = match requested.record.wanted {
+        None => Want::Any,
+        Some(address) => match ledger.network().locate(address) {
+            Some((pool, host)) => Want::Exactly(pool, host),
+            None => {
+                let reason = "no subnet has this address";
+                return refuse(cluster, ledger, id, requested, reason, false).await;
+            }
+        },
+    };
+    let sticky = requested.record.sticky.as_ref();
+    let reservation = match ledger.lend(want, &requested.record.borrower, id, sticky)? {
+        Outcome::Held(reservation) => reservation,
+        other => {
+            let by_itself = match &other {
+                Outcome::Taken(holder) => is_itself(ledger, holder, sticky)?,
+                _ => false,
+            };
+            let reason = match other {
+                Outcome::Taken(holder) => format!("the address is held by {holder}"),
+                Outcome::NoRoom => "its blocks are full".into(),
+                Outcome::NotOwned(_) => "the address lies in none of its blocks".into(),
+                _ => "the address is never handed out".into(),
+            };
+            return refuse(cluster, ledger, id, requested, &reason, by_itself).await;
+        }
+    };
+    let (pool, host) = (reservation.pool, reservation.host);
+    let block = block_of(ledger, &reservation)?;
+    let owned = cluster.block_record(name, &block).await?;
+    let Some((_, revision)) = owned.filter(|(record, _)| record.node == *cluster.node()) else {
+        // What the ledger believes is out of date, and will be put right.
+        return refuse(cluster, ledger, id, requested, "it lost the block just now", false).await;
+    };
+    let granted =
+        LoanRecord { answer: Some(LoanAnswer::Granted { pool, host }), ..requested.record.clone() };
+    let mut ops = vec![
+        unchanged(keys::block(name, &block), revision),
+        Op::Write {
+            key: keys::request(name, id),
+            expected: Expected::Revision(requested.revision),
+            value: typed::encode(&granted)?,
+        },
+    ];
+    if let Some(addresses) = ledger.network().addresses(pool, host) {
+        let endpoint = Endpoint {
+            node: requested.record.borrower.clone(),
+            mac: addresses.mac,
+            lender: Some(cluster.node().clone()),
+            loan: Some(id),
+        };
+        for address in addresses.iter() {
+            ops.push(Op::create(keys::endpoint(name, address), typed::encode(&endpoint)?));
+        }
+    }
+    match cluster.store().transact(&ops).await? {
+        TxnOutcome::Committed => info!(
+            "network {name}: {} is lent to node {}",
+            reservation.addresses.first().map_or_else(String::new, ToString::to_string),
+            requested.record.borrower
+        ),
+        // The request was withdrawn, or this is a second try of what had happened.
+        TxnOutcome::Conflict { what, .. } => debug!("loan {id} is not granted: {what}"),
+    }
+    Ok(())
+}
+
+/// Whether the holder is, or is kept or lent for, the identity that asks.
+pub(crate) fn is_itself(
+    ledger: &Ledger,
+    holder: &Holder,
+    sticky: Option<&Sticky>,
+) -> Result<bool, AllocatorError> {
+    let Some(sticky) = sticky else { return Ok(false) };
+    if let Holder::Kept { sticky: kept, .. } = holder {
+        return Ok(kept.identity == sticky.identity);
+    }
+    let held = ledger.reservation(holder)?;
+    Ok(held.and_then(|held| held.sticky).is_some_and(|of| of.identity == sticky.identity))
+}
+
+async fn refuse(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    id: LoanId,
+    requested: &Requested,
+    reason: &str,
+    by_itself: bool,
+) -> Result<(), AllocatorError> {
+    let answer = Some(LoanAnswer::Refused { reason: reason.to_owned(), by_itself });
+    let refused = LoanRecord { answer, ..requested.record.clone() };
+    let key = keys::request(ledger.network().name(), id);
+    let expected = Expected::Revision(requested.revision);
+    cluster.store().compare_and_set(&key, expected, typed::encode(&refused)?).await?;
+    Ok(())
+}
+
+/// Takes back what was lent and is not any more.
+///
+/// The view may be older than a loan, so it only says where to look. What decides is a transaction
+/// that writes the block's record and requires that neither endpoint nor request exists: it comes
+/// after every grant that was sent before, and a grant that is still on its way fails by it.
+pub async fn reclaim(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    view: &View,
+) -> Result<(), AllocatorError> {
+    for reservation in ledger.lent()? {
+        let Holder::Lent { loan, .. } = &reservation.holder else { continue };
+        let stands =
+            reservation.addresses.iter().any(|address| view.endpoints.contains_key(address));
+        let asked = loan.is_some_and(|id| view.requests.contains_key(&id));
+        if !stands && !asked {
+            reclaim_one(cluster, ledger, &reservation, *loan).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn reclaim_one(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    reservation: &Reservation,
+    loan: Option<LoanId>,
+) -> Result<(), AllocatorError> {
+    let name = ledger.network().name();
+    let block = block_of(ledger, reservation)?;
+    if !ledger.owns(&block) {
+        // The block is another node's, and so is the care for the address.
+        ledger.release_exactly(reservation)?;
+        return Ok(());
+    }
+    let owned = cluster.block_record(name, &block).await?;
+    let Some((record, revision)) = owned.filter(|(record, _)| record.node == *cluster.node())
+    else {
+        return Ok(());
+    };
+    let mut ops = vec![renewed(name, &block, &record, revision)?];
+    for address in &reservation.addresses {
+        ops.push(Op::check(keys::endpoint(name, *address), Expected::Absent));
+    }
+    if let Some(id) = loan {
+        ops.push(Op::check(keys::request(name, id), Expected::Absent));
+    }
+    if cluster.store().transact(&ops).await? == TxnOutcome::Committed
+        && ledger.release_exactly(reservation)?
+    {
+        debug!("network {name}: host {} of pool {} is back", reservation.host, reservation.pool);
+    }
+    Ok(())
+}
+
+fn block_of(ledger: &Ledger, reservation: &Reservation) -> Result<Block, AllocatorError> {
+    let network = ledger.network();
+    let pool = network.pool(reservation.pool).ok_or_else(|| AllocatorError::Stranded {
+        holder: Box::new(reservation.holder.clone()),
+        address: reservation.addresses.first().map_or_else(String::new, ToString::to_string),
+        network: network.name().clone(),
+    })?;
+    Ok(Block::containing(reservation.pool, reservation.host, pool.block_bits()))
+}

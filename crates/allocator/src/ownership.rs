@@ -1,0 +1,263 @@
+//! Blocks for this node: claimed, adopted, given back, and found to be lost.
+//!
+//! All of it happens under one lock between the processes of a node, which may be held while the
+//! cluster store is asked. What the ledger says of a block changes before the store when a block
+//! goes and after it when one comes, so the ledger never has a block that is not this node's.
+
+use std::time::Duration;
+
+use crate::claim::{Action, Claim, Claimed, Event, Target};
+use log::{debug, info, warn};
+use weft_files::FileLock;
+use weft_ledger::Ledger;
+use weft_ledger::ledger::Away;
+use weft_model::block::BlockRecord;
+use weft_model::{Block, HostNumber, NetworkName, Sticky, StickyRecord};
+use weft_store::{Op, Revision, TxnOutcome, keys, typed};
+
+use crate::AllocatorError;
+use weft_cluster::{Cluster, environment};
+use weft_cluster::{
+    ClusterError,
+    networks::{cache, unchanged},
+};
+
+/// How long to wait for another process of this node that is claiming.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often to begin anew when the network's definition changes during a claim.
+const DEFINITION_TRIES: usize = 16;
+
+/// The right to change which blocks this node has in a network; given back when dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _lock: FileLock,
+}
+
+/// Waits for the right to claim. It is this node's processes that queue here, not the cluster's.
+pub async fn take_turn(cluster: &Cluster, ledger: &Ledger) -> Result<Turn, AllocatorError> {
+    let path = ledger.dir().claim_lock();
+    let lock = environment::wait_for_lock(cluster.environment(), &path, PATIENCE).await?;
+    let lock = lock.ok_or_else(|| ClusterError::Busy {
+        work: "claiming a block of",
+        network: ledger.network().name().clone(),
+        waited: PATIENCE,
+        store: cluster.store().describe(),
+    })?;
+    Ok(Turn { _lock: lock })
+}
+
+/// Drives a claim with the cluster store, and enters what it brings into the ledger. The definition
+/// of the network is read anew on the way, so the ledger that comes back may be of a newer one.
+pub async fn claim(
+    cluster: &Cluster,
+    mut ledger: Ledger,
+    target: Target,
+    _turn: &Turn,
+) -> Result<(Ledger, Claimed), AllocatorError> {
+    let name = ledger.network().name().clone();
+    for _ in 0..DEFINITION_TRIES {
+        let Some((network, revision)) = cluster.network(&name).await? else {
+            let store = cluster.store().describe();
+            return Err(ClusterError::NoSuchNetwork { network: name, store }.into());
+        };
+        if &network != ledger.network() {
+            cache(ledger.data_dir(), &network)?;
+            ledger = Ledger::open(ledger.data_dir(), network)?;
+        }
+        if let Some(claimed) = drive(cluster, &ledger, revision, target).await? {
+            return Ok((ledger, claimed));
+        }
+    }
+    Err(ClusterError::Contended { network: name }.into())
+}
+
+/// Drives a claim in the ledger's network as it is in the store at `network_revision`. Nothing comes
+/// back if the network was extended or removed meanwhile.
+async fn drive(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    network_revision: Revision,
+    target: Target,
+) -> Result<Option<Claimed>, AllocatorError> {
+    let network = ledger.network();
+    let name = network.name().clone();
+    let mut node_revision = cluster.register(None).await?;
+    let (mut claim, mut action) = Claim::new(network, cluster.node(), target, ledger.blocks()?);
+    let mut records = std::collections::BTreeMap::new();
+    loop {
+        let write = match action {
+            Action::List => {
+                records = cluster.block_records(&name).await?;
+                let owners =
+                    records.iter().map(|(block, (record, _))| (*block, record.node.clone()));
+                action = claim.next(Event::Listed(owners.collect()));
+                continue;
+            }
+            Action::Create(block) => Op::create(
+                keys::block(&name, &block),
+                typed::encode(&BlockRecord { node: cluster.node().clone(), generation: 0 })?,
+            ),
+            Action::Adopt(block) => match records.get(&block) {
+                Some((record, revision)) => renewed(&name, &block, record, *revision)?,
+                None => {
+                    action = claim.next(Event::Adopted(false));
+                    continue;
+                }
+            },
+            Action::Done(claimed) => {
+                if let Claimed::Own(block) = &claimed {
+                    enter(cluster, ledger, block).await?;
+                }
+                return Ok(Some(claimed));
+            }
+        };
+        // The claim holds only while the network exists and the name is this machine's.
+        let ops = [
+            unchanged(keys::network(&name), network_revision),
+            unchanged(keys::node(cluster.node()), node_revision),
+            write,
+        ];
+        let done = match cluster.store().transact(&ops).await? {
+            TxnOutcome::Committed => true,
+            TxnOutcome::Conflict { op: 0, .. } => return Ok(None),
+            TxnOutcome::Conflict { op: 1, .. } => {
+                debug!("the record of node {} changed during a claim", cluster.node());
+                node_revision = cluster.register(None).await?;
+                continue;
+            }
+            TxnOutcome::Conflict { .. } => false,
+        };
+        action = claim.next(match action {
+            Action::Adopt(_) => Event::Adopted(done),
+            _ => Event::Created(done),
+        });
+    }
+}
+
+/// The write by which an owner decides something about its block: whatever was decided from the
+/// same reading of the record fails from then on.
+pub(crate) fn renewed(
+    network: &NetworkName,
+    block: &Block,
+    record: &BlockRecord,
+    revision: Revision,
+) -> Result<Op, AllocatorError> {
+    let record = BlockRecord { node: record.node.clone(), generation: record.generation + 1 };
+    Ok(Op::Write {
+        key: keys::block(network, block),
+        expected: weft_store::Expected::Revision(revision),
+        value: typed::encode(&record)?,
+    })
+}
+
+/// Enters a block that is this node's now. Addresses in it that live elsewhere, lent by an earlier
+/// owner, are set aside: the endpoints are read after the block was won, and from then on there can
+/// be new ones only by this node's hand.
+async fn enter(cluster: &Cluster, ledger: &Ledger, block: &Block) -> Result<(), AllocatorError> {
+    let network = ledger.network();
+    let mut away = vec![];
+    let mut used = ledger.was_lost(block);
+    if !cluster.is_single_node() {
+        for (address, endpoint) in cluster.endpoints(network.name()).await? {
+            let Some((pool, host)) = network.locate(address) else { continue };
+            if pool != block.pool() || !block.contains(host) {
+                continue;
+            }
+            used = true;
+            if endpoint.node != *cluster.node() {
+                away.push(Away { host, node: endpoint.node, loan: endpoint.loan });
+            }
+        }
+    }
+    let kept = stickies(cluster, ledger, block).await?;
+    if used || !kept.is_empty() {
+        ledger.add_used_block(block, &away, &kept)?;
+    } else {
+        ledger.add_block(block)?;
+    }
+    Ok(())
+}
+
+/// The addresses of a block that identities had last: they may come back for them.
+async fn stickies(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    block: &Block,
+) -> Result<Vec<(HostNumber, Sticky)>, AllocatorError> {
+    let listing = cluster.store().list(&keys::stickies_prefix(ledger.network().name())).await?;
+    let mut kept = vec![];
+    for entry in &listing.entries {
+        let record: StickyRecord = typed::decode(entry)?;
+        if record.pool == block.pool() && block.contains(record.host) {
+            kept.push((record.host, record.sticky));
+        }
+    }
+    Ok(kept)
+}
+
+/// Gives back a block none of whose addresses is held; says whether it did.
+pub async fn release(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    block: &Block,
+    _turn: &Turn,
+) -> Result<bool, AllocatorError> {
+    let name = ledger.network().name();
+    let Some((record, revision)) = cluster.block_record(name, block).await? else {
+        return Ok(false);
+    };
+    if record.node != *cluster.node() || !ledger.remove_idle_block(block)? {
+        return Ok(false);
+    }
+    // From here on the block is nobody's to use. If the answer is lost, or this process dies, the
+    // block is found in the store and adopted, or given back then.
+    let op = Op::DeleteIf { key: keys::block(name, block), revision };
+    match cluster.store().transact(&[op]).await? {
+        TxnOutcome::Committed => Ok(true),
+        TxnOutcome::Conflict { what, .. } => {
+            debug!("block {block} of network {name} was not given back: {what}");
+            Ok(false)
+        }
+    }
+}
+
+/// What became of blocks that the ledger has and the store did not give to this node.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Nobody's; this node took them again, and all is as it was.
+    pub recovered: Vec<Block>,
+    /// Another node's.
+    pub lost: Vec<Block>,
+}
+
+/// Compares the ledger's blocks with the store's. A node that was removed while it was cut off
+/// takes its blocks again if they are nobody's, and strikes them out if they are another node's.
+pub async fn verify(
+    cluster: &Cluster,
+    mut ledger: Ledger,
+    turn: &Turn,
+) -> Result<Verified, AllocatorError> {
+    let name = ledger.network().name().clone();
+    let mut verified = Verified::default();
+    let owners = cluster.blocks(&name).await?;
+    let missing = |block: &Block| owners.get(block) != Some(cluster.node());
+    for block in ledger.blocks()?.into_iter().filter(missing) {
+        ledger.doubt_block(&block)?;
+        let (reopened, claimed) = claim(cluster, ledger, Target::Exactly(block), turn).await?;
+        ledger = reopened;
+        match claimed {
+            Claimed::Own(_) => {
+                info!("network {name}: block {block} was nobody's and is this node's again");
+                verified.recovered.push(block);
+            }
+            Claimed::OwnedBy(owner) => {
+                warn!("network {name}: block {block} of this node belongs to node {owner} now");
+                ledger.lose_block(&block)?;
+                verified.lost.push(block);
+            }
+            Claimed::Exhausted { .. } | Claimed::Contended => {}
+        }
+    }
+    Ok(verified)
+}

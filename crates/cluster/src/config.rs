@@ -1,0 +1,289 @@
+//! The node's configuration file, `weft.toml`.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use weft_model::NodeName;
+use weft_model::node::VXLAN_PORT;
+
+use crate::ClusterError;
+
+/// Where the file lies unless `WEFT_CONFIG` or `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/weft/weft.toml";
+
+/// Where reservations live. A reboot empties `/run`, and with it goes what no longer has a holder.
+const DEFAULT_DATA_DIR: &str = "/run/weft";
+
+/// Where the embedded store lives. Networks outlast a reboot.
+const DEFAULT_LOCAL_STORE: &str = "/var/lib/weft/store";
+
+/// Long enough that a restart of everything on a node brings no block back.
+const DEFAULT_RELEASE_AFTER: Duration = Duration::from_secs(600);
+
+/// Runtimes delete what they know of within seconds of a crash.
+const DEFAULT_SWEEP_GRACE: Duration = Duration::from_secs(60);
+
+const DEFAULT_PREFIX: &str = "weft/v1";
+
+/// The node's configuration, complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// What the cluster calls this node.
+    pub node: NodeName,
+    /// Which interface carries the VXLAN packets.
+    pub underlay: Underlay,
+    /// The UDP port to send and receive VXLAN on.
+    pub port: u16,
+    /// Where the node keeps its own state.
+    pub data_dir: PathBuf,
+    /// Where nodes agree.
+    pub store: StoreConfig,
+    /// After how long an idle block is given back to the cluster.
+    pub release_after: Duration,
+    /// For how long a container must have been gone before its address is freed without a DEL.
+    pub sweep_grace: Duration,
+}
+
+/// How the underlay is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Underlay {
+    /// The interface of the default route.
+    DefaultRoute,
+    /// The interface with this name.
+    Interface(String),
+    /// The interface with this address.
+    Address(IpAddr),
+}
+
+/// The cluster store's part of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// The embedded store of a single node.
+    Local {
+        /// The directory of its file.
+        dir: PathBuf,
+    },
+    /// Consul.
+    Consul(ConsulConfig),
+}
+
+/// How to reach Consul. What is absent here is taken from Consul's usual environment variables.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConsulConfig {
+    /// Its HTTP address.
+    pub address: Option<String>,
+    /// The ACL token.
+    pub token: Option<String>,
+    /// The certificate authority that signed the server's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// This client's certificate.
+    pub cert_file: Option<PathBuf>,
+    /// The key of this client's certificate.
+    pub key_file: Option<PathBuf>,
+    /// What all keys begin with, without slashes at the ends.
+    pub prefix: String,
+}
+
+/// The file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileFormat {
+    node: Option<String>,
+    underlay: Option<String>,
+    port: Option<u16>,
+    data_dir: Option<PathBuf>,
+    #[serde(default)]
+    store: StoreFormat,
+    #[serde(default)]
+    agent: AgentFormat,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentFormat {
+    release_idle_after: Option<u64>,
+    sweep_grace: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreFormat {
+    #[serde(rename = "type", default)]
+    kind: StoreKind,
+    address: Option<String>,
+    prefix: Option<String>,
+    token: Option<String>,
+    ca_file: Option<PathBuf>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoreKind {
+    #[default]
+    Local,
+    Consul,
+}
+
+impl NodeConfig {
+    /// Reads the configuration from `path`, or else from the path in the variable `WEFT_CONFIG`, or
+    /// else from the default path.
+    ///
+    /// An absent file at the default path means defaults. A file that somebody named must be there:
+    /// a cluster's node that fell back to the single-node store would hand out other nodes'
+    /// addresses.
+    pub fn load(
+        path: Option<&Path>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ClusterError> {
+        let named = path
+            .map(Path::to_owned)
+            .or_else(|| variable("WEFT_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from));
+        let path = named.clone().unwrap_or_else(|| DEFAULT_PATH.into());
+        let refuse = |reason: String| ClusterError::Config { path: path.clone(), reason };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text).map_err(refuse),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+                Self::parse("").map_err(refuse)
+            }
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: FileFormat = toml::from_str(text).map_err(|error| error.to_string())?;
+        let node = match file.node {
+            Some(name) => NodeName::new(name),
+            None => NodeName::new(host_name()?),
+        };
+        let underlay = match file.underlay {
+            None => Underlay::DefaultRoute,
+            Some(text) => match text.parse() {
+                Ok(address) => Underlay::Address(address),
+                Err(_) => Underlay::Interface(text),
+            },
+        };
+        let port = match file.port {
+            Some(0) => return Err("port 0 cannot be used".into()),
+            port => port.unwrap_or(VXLAN_PORT),
+        };
+        Ok(Self {
+            node: node.map_err(|error| format!("{error}; set `node` to a name of your choice"))?,
+            underlay,
+            port,
+            data_dir: file.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            store: file.store.into_config()?,
+            release_after: seconds(file.agent.release_idle_after, DEFAULT_RELEASE_AFTER),
+            sweep_grace: seconds(file.agent.sweep_grace, DEFAULT_SWEEP_GRACE)
+                .max(Duration::from_secs(1)),
+        })
+    }
+}
+
+fn seconds(value: Option<u64>, default: Duration) -> Duration {
+    value.map_or(default, Duration::from_secs)
+}
+
+impl StoreFormat {
+    fn into_config(self) -> Result<StoreConfig, String> {
+        match self.kind {
+            StoreKind::Local => {
+                let for_consul = [
+                    ("prefix", self.prefix.is_some()),
+                    ("token", self.token.is_some()),
+                    ("ca_file", self.ca_file.is_some()),
+                    ("cert_file", self.cert_file.is_some()),
+                    ("key_file", self.key_file.is_some()),
+                ];
+                if let Some((key, _)) = for_consul.iter().find(|(_, set)| *set) {
+                    return Err(format!("store.{key} is set, but store.type is \"local\""));
+                }
+                let dir = self.address.map_or_else(|| DEFAULT_LOCAL_STORE.into(), PathBuf::from);
+                if !dir.is_absolute() {
+                    let shown = dir.display();
+                    return Err(format!(
+                        "store.address {shown}: the local store needs an absolute path"
+                    ));
+                }
+                Ok(StoreConfig::Local { dir })
+            }
+            StoreKind::Consul => {
+                let prefix = self.prefix.unwrap_or_else(|| DEFAULT_PREFIX.into());
+                let prefix = prefix.trim_matches('/').to_owned();
+                if prefix.is_empty() {
+                    return Err("store.prefix must not be empty".into());
+                }
+                Ok(StoreConfig::Consul(ConsulConfig {
+                    address: self.address,
+                    token: self.token,
+                    ca_file: self.ca_file,
+                    cert_file: self.cert_file,
+                    key_file: self.key_file,
+                    prefix,
+                }))
+            }
+        }
+    }
+}
+
+fn host_name() -> Result<String, String> {
+    let name = nix::unistd::gethostname().map_err(|error| format!("read host name: {error}"))?;
+    name.into_string().map_err(|name| format!("host name {} is not text", name.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        NodeConfig::parse(text).unwrap_err()
+    }
+
+    #[test]
+    fn an_empty_file_means_one_node_with_the_local_store() {
+        let config = NodeConfig::parse("").unwrap();
+        assert_eq!(config.store, StoreConfig::Local { dir: "/var/lib/weft/store".into() });
+        assert_eq!(config.underlay, Underlay::DefaultRoute);
+        assert_eq!(config.data_dir, Path::new("/run/weft"));
+        assert_eq!(config.port, 4789);
+        assert_eq!(config.node.as_str(), host_name().unwrap());
+    }
+
+    #[test]
+    fn reads_what_a_cluster_node_needs() {
+        let config = NodeConfig::parse(
+            "node = \"a\"\nunderlay = \"198.18.0.1\"\n[store]\ntype = \"consul\"\naddress = \"http://198.18.0.9:8500\"\nprefix = \"/weft/test/\"\n",
+        )
+        .unwrap();
+        assert_eq!(config.node.as_str(), "a");
+        assert_eq!(config.underlay, Underlay::Address("198.18.0.1".parse().unwrap()));
+        let StoreConfig::Consul(consul) = config.store else { panic!("{:?}", config.store) };
+        assert_eq!(consul.address.as_deref(), Some("http://198.18.0.9:8500"));
+        assert_eq!(consul.prefix, "weft/test");
+        let config = NodeConfig::parse("underlay = \"eth1\"").unwrap();
+        assert_eq!(config.underlay, Underlay::Interface("eth1".into()));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(refusal("nod = \"a\"").contains("nod"));
+        assert!(refusal("node = \"a b\"").contains("a b"));
+        assert!(refusal("[store]\ntype = \"etcd\"").contains("etcd"));
+        assert!(refusal("[store]\ntoken = \"x\"").contains("store.token"));
+        assert!(refusal("[store]\naddress = \"here\"").contains("absolute path"));
+        assert!(refusal("[store]\ntype = \"consul\"\nprefix = \"/\"").contains("store.prefix"));
+        assert!(refusal("port = 0").contains("port 0"));
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let missing = Path::new("/nonexistent/weft.toml");
+        assert!(NodeConfig::load(Some(missing), |_| None).is_err());
+        let variable = |name: &str| (name == "WEFT_CONFIG").then(|| missing.display().to_string());
+        let error = NodeConfig::load(None, variable).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/weft.toml"), "{error}");
+    }
+}

@@ -1,0 +1,167 @@
+//! Errors between a node, its files and the cluster store, for the person on call.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use weft_files::FileError;
+use weft_model::spec::Difference;
+use weft_model::{ModelError, NetworkName, NodeName};
+use weft_store::StoreError;
+
+/// Errors between a node, its files and the cluster store.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The configuration file cannot be used.
+    #[error("node configuration {path}: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The node's own files failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The cluster store failed or could not be reached.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A value cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The network does not exist, and nothing says how to make it.
+    #[error(
+        "network {network} does not exist in the {store}; name a subnet in the configuration's \
+         ipam section, or create the network with `weftctl network create {network} --subnet ...`"
+    )]
+    NoSuchNetwork {
+        /// The network.
+        network: NetworkName,
+        /// Where it was looked for.
+        store: String,
+    },
+    /// The configuration contradicts the network that exists.
+    #[error(
+        "{key} {asked} is not what network {network} has ({stored}); change the configuration, add \
+         a subnet with `weftctl network extend`, or remove the network and create it anew", key = difference.key, asked = difference.asked,
+        stored = difference.stored
+    )]
+    Contradiction {
+        /// The network.
+        network: NetworkName,
+        /// The key and both its values.
+        difference: Difference,
+    },
+    /// A VNI is another network's.
+    #[error("vni {vni} belongs to network {owner}; choose another, or leave `vni` out")]
+    VniTaken {
+        /// The VNI.
+        vni: u32,
+        /// Whose it is.
+        owner: String,
+    },
+    /// Another machine goes by this node's name.
+    #[error(
+        "node name {node} belongs to machine {holder}, and this is machine {own}; give one of \
+         them another `node` name in its configuration, or, if machine {holder} is gone for good, \
+         run `weftctl node remove {node}`"
+    )]
+    NameTaken {
+        /// The name.
+        node: NodeName,
+        /// The machine that has it.
+        holder: String,
+        /// This machine.
+        own: String,
+    },
+    /// The node to be removed is alive.
+    #[error(
+        "node {node} is alive: its agent holds its record; stop weftd there first, or, if the \
+         machine is gone, wait half a minute until its session has ended"
+    )]
+    NodeAlive {
+        /// The node.
+        node: NodeName,
+    },
+    /// The node has come back while it was being removed.
+    #[error("node {node} came back while it was being removed; it keeps what is left to it")]
+    NodeBack {
+        /// The node.
+        node: NodeName,
+    },
+    /// This node is being removed.
+    #[error(
+        "node {node} is being removed from the cluster; start weftd on it if it is to stay, or \
+         finish with `weftctl node remove {node}`"
+    )]
+    BeingRemoved {
+        /// The node.
+        node: NodeName,
+    },
+    /// There is no node by this name.
+    #[error("the {store} knows no node called {node}; `weftctl node list` shows those it knows")]
+    NoSuchNode {
+        /// The name.
+        node: NodeName,
+        /// The cluster store.
+        store: String,
+    },
+    /// Others were faster, again and again.
+    #[error(
+        "could not claim a block of network {network}: other nodes were faster each time; retry"
+    )]
+    Contended {
+        /// The network.
+        network: NetworkName,
+    },
+    /// Another process of this node has been at it for too long.
+    #[error(
+        "another process on this node has been {work} network {network} for over {} s; the {store} \
+         may be slow to answer", waited.as_secs()
+    )]
+    Busy {
+        /// What it has been doing, up to the word "network".
+        work: &'static str,
+        /// The network.
+        network: NetworkName,
+        /// How long this one waited.
+        waited: Duration,
+        /// The cluster store.
+        store: String,
+    },
+    /// The network still has containers.
+    #[error(
+        "network {network} is in use: {users}; stop its containers first, or force the removal"
+    )]
+    InUse {
+        /// The network.
+        network: NetworkName,
+        /// By whom, in words.
+        users: String,
+    },
+}
+
+impl ClusterError {
+    /// Returns whether the same request may succeed later without a change by a person.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::File(FileError::Locked { .. }) | Self::Contended { .. } | Self::Busy { .. } => {
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether the configuration is at fault, not the state of node or cluster.
+    pub fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Config { .. }
+                | Self::Model(_)
+                | Self::NoSuchNetwork { .. }
+                | Self::Contradiction { .. }
+                | Self::VniTaken { .. }
+                | Self::NameTaken { .. }
+        )
+    }
+}

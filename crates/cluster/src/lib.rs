@@ -1,0 +1,26 @@
+//! The node as a member of its cluster: its configuration, its record, and what the cluster store
+//! says.
+//!
+//! - [`config`]: the node's configuration file.
+//! - [`identity`]: which machine this is.
+//! - [`cluster`]: the connected store, and reads of it.
+//! - [`registration`]: this node's record and its lease.
+//! - [`node_removal`]: removing a node.
+//! - [`networks`]: definitions of networks, in the store and cached on the node.
+//! - [`agent`]: whether the node's agent runs.
+//! - [`environment`]: clock, timers and random numbers, real or simulated.
+
+pub mod agent;
+pub mod cluster;
+pub mod config;
+pub mod environment;
+mod error;
+pub mod identity;
+pub mod networks;
+pub mod node_removal;
+pub mod registration;
+
+pub use cluster::Cluster;
+pub use config::NodeConfig;
+pub use environment::Environment;
+pub use error::ClusterError;

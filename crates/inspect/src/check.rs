@@ -1,0 +1,366 @@
+//! Looking at what is, with the kernel's part: which containers are alive, and in what store, files
+//! and devices differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::cures;
+use crate::{Books, Damaged, Difference, Files, Fix, Kind, shown};
+use weft_allocator::liveness;
+use weft_cluster::networks;
+use weft_datapath::link::Link;
+use weft_datapath::netlink::Netlink;
+use weft_datapath::netns::Netns;
+use weft_datapath::ports;
+use weft_files::Inode;
+use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
+use weft_model::{Attachment, Network, NetworkName, device};
+
+use weft_wiring::peer_table::Roster;
+use weft_wiring::{Host, SegmentState, WiringError};
+
+/// What is under way at one look is over at the next.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1500);
+
+/// Whether a container is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Its interface or its namespace is.
+    Alive,
+    /// Neither is.
+    Gone,
+    /// The reservation does not say enough to tell.
+    Unknown,
+}
+
+/// What came of checking.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Differences that were put right.
+    pub fixed: Vec<Difference>,
+    /// Differences that are there.
+    pub left: Vec<Difference>,
+    /// What went wrong when others were to be put right, in words.
+    pub failures: Vec<String>,
+}
+
+/// The interfaces of this host by name.
+pub(crate) type Links = BTreeMap<String, Link>;
+
+pub(crate) async fn links(host: &Host) -> Result<Links, WiringError> {
+    let links = host.netlink().links().await?;
+    Ok(links.into_iter().map(|link| (link.name.clone(), link)).collect())
+}
+
+/// Compares store, files and kernel for the network called `name`, and puts right what `fixing`
+/// allows.
+pub async fn check(
+    host: &Host,
+    name: &NetworkName,
+    fixing: Fixing,
+) -> Result<Checked, WiringError> {
+    let found = look_twice(host, name).await?;
+    let fixable = found.iter().filter(|difference| difference.fix != Fix::None);
+    let mut todo: Vec<Fix> = vec![];
+    for difference in fixable {
+        if !todo.contains(&difference.fix) {
+            todo.push(difference.fix.clone());
+        }
+    }
+    if fixing == Fixing::No || todo.is_empty() {
+        return Ok(Checked { left: found, ..Checked::default() });
+    }
+    let mut failures = vec![];
+    for fix in todo {
+        if let Err(error) = cure(host, name, &fix).await {
+            failures.push(error.to_string());
+        }
+    }
+    let left = look_twice(host, name).await?;
+    let is_left = |difference: &Difference| left.iter().any(|left| left.is_again(difference));
+    let fixed = found.into_iter().filter(|difference| !is_left(difference)).collect();
+    Ok(Checked { fixed, left, failures })
+}
+
+/// What is found at two looks.
+async fn look_twice(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, WiringError> {
+    let first = look(host, name).await?;
+    if first.is_empty() {
+        return Ok(first);
+    }
+    host.cluster().environment().sleep(BETWEEN_LOOKS).await;
+    let second = look(host, name).await?;
+    Ok(second.into_iter().filter(|d| first.iter().any(|first| first.is_again(d))).collect())
+}
+
+async fn look(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, WiringError> {
+    let data_dir = &host.config().data_dir;
+    let cached = networks::cached(data_dir, name)?;
+    let stored = host.cluster().network(name).await?;
+    let network = match (cached, stored) {
+        (Some(cached), None) => return Ok(vec![network_gone(host, &cached)?]),
+        (Some(cached), Some(_)) => cached,
+        (None, Some((stored, _))) => stored,
+        (None, None) => return Ok(vec![]),
+    };
+    let books = Books::read(host.cluster(), data_dir, &network).await?;
+    let mut all = books.compare();
+    let links = links(host).await?;
+    let state = SegmentState::read(data_dir, name);
+    for reservation in &books.files.reservations {
+        all.extend(compare_container(&books, reservation, state.as_ref(), &links).await?);
+    }
+    all.extend(books.files.damaged.iter().map(|damaged| judge(&network, damaged, &links)));
+    if let Some(state) = &state {
+        if !host.is_intact(state).await? {
+            all.push(devices(state));
+        }
+        all.extend(compare_ports(host, &books, state, &links).await?);
+    }
+    Ok(all)
+}
+
+fn network_gone(host: &Host, network: &Network) -> Result<Difference, WiringError> {
+    let ledger = Ledger::open(&host.config().data_dir, network.clone());
+    let files = Files::read(&ledger?)?;
+    let containers = files.reservations.iter();
+    let containers = containers.filter(|r| matches!(r.holder, Holder::Attachment { .. }));
+    let what = format!(
+        "the store does not know the network any more, and this node has it, with {} addresses \
+         held by containers",
+        containers.count()
+    );
+    let remedy = "delete these containers; weftd removes the network from this host then";
+    Ok(difference(network, Kind::NetworkGone, what, remedy))
+}
+
+/// What is wrong with the container of a reservation.
+async fn compare_container(
+    books: &Books,
+    reservation: &Reservation,
+    state: Option<&SegmentState>,
+    links: &Links,
+) -> Result<Option<Difference>, WiringError> {
+    let (Some(host_end), Some(sandbox)) =
+        (host_end(&books.network, &reservation.holder), &reservation.sandbox)
+    else {
+        return Ok(None);
+    };
+    let found = |kind, what, remedy: &str| Difference {
+        addresses: reservation.addresses.clone(),
+        ..difference(&books.network, kind, what, remedy)
+    };
+    let held = format!("{} is held by {}", shown(reservation), reservation.holder);
+    match (life(Some(sandbox), Some(&host_end), links), links.get(&host_end), state) {
+        (Life::Gone, ..) => {
+            let netns = sandbox.netns.display();
+            let what = format!("{held}, whose network namespace {netns} is gone");
+            let remedy = "the runtime's GC or DEL frees it, and so does --fix";
+            let fix = Fix::Release(Box::new(reservation.clone()));
+            Ok(Some(Difference { fix, ..found(Kind::SandboxGone, what, remedy) }))
+        }
+        (_, Some(link), Some(state)) if link.bridge != Some(state.bridge) => {
+            let what =
+                format!("{held}, whose host end {host_end} is no port of the network's bridge");
+            let remedy = "weftd makes it one again, and so does --fix";
+            let fix = Fix::Repair;
+            Ok(Some(Difference { fix, ..found(Kind::Disconnected, what, remedy) }))
+        }
+        (Life::Alive, None, Some(_)) if !has_interface(&reservation.holder, sandbox).await => {
+            let what = format!("{held}, which is alive and has neither interface nor host end");
+            let remedy = "unless it is just being made or unmade, delete it";
+            let is_note = true;
+            Ok(Some(Difference { is_note, ..found(Kind::Disconnected, what, remedy) }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Ports of the bridge that are containers' and that no reservation stands behind.
+async fn compare_ports(
+    host: &Host,
+    books: &Books,
+    state: &SegmentState,
+    links: &Links,
+) -> Result<Vec<Difference>, WiringError> {
+    let files = &books.files;
+    let holders = files.reservations.iter().map(|reservation| &reservation.holder);
+    let holders = holders.chain(files.damaged.iter().filter_map(|d| d.holder.as_ref()));
+    let known: BTreeSet<String> =
+        holders.filter_map(|holder| host_end(&books.network, holder)).collect();
+    let unknown = links.values().filter(|link| {
+        link.is("veth")
+            && link.bridge == Some(state.bridge)
+            && link.alias.starts_with("weft:")
+            && !known.contains(&link.name)
+    });
+    let mut all = vec![];
+    for link in unknown {
+        let alias = link.alias.trim_start_matches("weft:");
+        let whose = alias.split_once(" on network").map_or(alias, |(whose, _)| whose);
+        // The MAC follows from the address where weft-ipam gave it. An address in a block of
+        // this node's is weft-ipam's to give, and this one may be given to the next container.
+        let mac = ports::other_ends_mac(host.netlink(), &link.name).await?;
+        let blocks = books.blocks.iter().map(|(block, _)| *block);
+        let mut own = blocks.flat_map(|block| books.network.addresses_of(block));
+        let used = own.find(|addresses| Some(addresses.mac) == mac);
+        let host_end = &link.name;
+        all.push(match used {
+            Some(addresses) => Difference {
+                addresses: addresses.iter().collect(),
+                ..difference(
+                    &books.network,
+                    Kind::Unreserved,
+                    format!("{addresses} is used by {whose}, which holds no address ({host_end})"),
+                    "another container can be given it: delete this one and start it anew",
+                )
+            },
+            None => Difference {
+                is_note: true,
+                ..difference(
+                    &books.network,
+                    Kind::Unreserved,
+                    format!("{whose} is attached and holds no address ({host_end})"),
+                    "as it should be where another IPAM plugin, or none, gives addresses",
+                )
+            },
+        });
+    }
+    Ok(all)
+}
+
+async fn cure(host: &Host, name: &NetworkName, fix: &Fix) -> Result<(), WiringError> {
+    let data_dir = &host.config().data_dir;
+    if *fix == Fix::Repair {
+        let Some(state) = SegmentState::read(data_dir, name) else { return Ok(()) };
+        let Some(state) = host.repair(&state).await? else { return Ok(()) };
+        let roster = Roster {
+            blocks: host.cluster().blocks(name).await?,
+            nodes: host.cluster().nodes().await?,
+            endpoints: host.cluster().endpoints(name).await?,
+        };
+        host.program_peers(&state, &roster).await?;
+        return Ok(());
+    }
+    let network = match networks::cached(data_dir, name)? {
+        Some(network) => Some(network),
+        None => host.cluster().network(name).await?.map(|(network, _)| network),
+    };
+    let Some(network) = network else { return Ok(()) };
+    Ok(cures::apply(host.cluster(), data_dir, &network, fix).await?)
+}
+
+/// Whether to put right what can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fixing {
+    /// Only look.
+    No,
+    /// Put it right.
+    Yes,
+}
+
+fn difference(
+    network: &Network,
+    kind: Kind,
+    what: String,
+    remedy: impl Into<String>,
+) -> Difference {
+    Difference {
+        network: network.name().clone(),
+        kind,
+        addresses: vec![],
+        what,
+        remedy: remedy.into(),
+        is_note: false,
+        fix: Fix::None,
+    }
+}
+
+fn devices(state: &SegmentState) -> Difference {
+    let vni = state.network.vni();
+    let what = match state.vxlan {
+        Some(_) => {
+            let (bridge, vxlan) = (device::bridge(vni), device::vxlan(vni));
+            format!(
+                "bridge {bridge} or VXLAN device {vxlan} is missing, down or not as it was made"
+            )
+        }
+        None => format!("bridge {} is missing, down or not as it was made", device::bridge(vni)),
+    };
+    let remedy = "weftd makes it anew within half a minute, the next container or --fix at once";
+    Difference { fix: Fix::Repair, ..difference(&state.network, Kind::Devices, what, remedy) }
+}
+
+/// The host end that an attachment of weft's has.
+pub(crate) fn host_end(network: &Network, holder: &Holder) -> Option<String> {
+    let Holder::Attachment { container_id, ifname } = holder else { return None };
+    Some(device::host_end(&Attachment {
+        network: network.name().clone(),
+        container_id: container_id.clone(),
+        ifname: ifname.clone(),
+    }))
+}
+
+/// Whether a container is there. The kernel removes both ends of a veth with the namespace of one,
+/// so a host end proves life.
+pub(crate) fn life(sandbox: Option<&Sandbox>, host_end: Option<&str>, links: &Links) -> Life {
+    match sandbox {
+        _ if host_end.is_some_and(|name| links.contains_key(name)) => Life::Alive,
+        Some(sandbox) if sandbox.identity.is_none() => Life::Unknown,
+        Some(sandbox) if liveness::lives(sandbox) => Life::Alive,
+        Some(_) => Life::Gone,
+        None => Life::Unknown,
+    }
+}
+
+/// Whether the container has the interface that its address is for. Another main plugin than weft
+/// makes one too, with no host end of weft's. Where it can't be told it has.
+async fn has_interface(holder: &Holder, sandbox: &Sandbox) -> bool {
+    let Holder::Attachment { ifname, .. } = holder else { return true };
+    let Ok(netns) = Netns::open(&sandbox.netns) else { return true };
+    let (device, inode) = netns.identity();
+    if Some(Inode::new(device, inode)) != sandbox.identity {
+        return true;
+    }
+    let Ok(inside) = Netlink::open_in(&netns) else { return true };
+    !matches!(inside.link(ifname.as_str()).await, Ok(None))
+}
+
+/// What to say of a reservation that cannot be read.
+fn judge(network: &Network, damaged: &Damaged, links: &Links) -> Difference {
+    let path = damaged.path.display();
+    let host_end = damaged.holder.as_ref().and_then(|holder| host_end(network, holder));
+    let life = life(damaged.sandbox.as_ref(), host_end.as_deref(), links);
+    let (whose, remedy, fix) = match (&damaged.holder, life) {
+        (Some(holder @ Holder::Attachment { .. }), Life::Gone) => (
+            format!("that of {holder}, whose network namespace is gone"),
+            "DEL of that container frees its address, and so does --fix",
+            Fix::Discard(holder.clone()),
+        ),
+        (Some(holder @ Holder::Attachment { .. }), Life::Alive) => (
+            format!("that of {holder}, which is alive"),
+            "delete that container: DEL frees its address",
+            Fix::None,
+        ),
+        (Some(holder @ Holder::Attachment { .. }), Life::Unknown) => (
+            format!("that of {holder}"),
+            "delete that container: DEL frees its address. If it is gone for certain, remove the \
+             file and `index` as the operations guide says under damaged files",
+            Fix::None,
+        ),
+        (holder, _) => (
+            match holder {
+                Some(holder) => format!("that of {holder}"),
+                None => "whose it is cannot be told".to_owned(),
+            },
+            "see the operations guide under damaged files",
+            Fix::None,
+        ),
+    };
+    let what = format!("reservation {path} cannot be read, {whose}");
+    Difference {
+        addresses: damaged.addresses.clone(),
+        fix,
+        ..difference(network, Kind::DamagedReservation, what, remedy)
+    }
+}

@@ -1,0 +1,85 @@
+//! Cures for differences in files and store. Devices are repaired by [`crate::check`].
+
+use std::path::Path;
+use std::time::Duration;
+
+use weft_allocator::claim::Target;
+use weft_allocator::{AllocatorError, borrowing, lending, ownership};
+use weft_cluster::{Cluster, environment, networks};
+use weft_files::FileError;
+use weft_ledger::Ledger;
+use weft_ledger::ledger::Want;
+use weft_model::Network;
+
+use crate::difference::Fix;
+use crate::records::view;
+
+/// Limit for waiting for the lock of a ledger.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Does what `fix` says about files and store; devices are the host's.
+pub(crate) async fn apply(
+    cluster: &Cluster,
+    data_dir: &Path,
+    network: &Network,
+    fix: &Fix,
+) -> Result<(), AllocatorError> {
+    let network = match networks::cached(data_dir, network.name())? {
+        Some(cached) => cached,
+        None => {
+            networks::cache(data_dir, network)?;
+            network.clone()
+        }
+    };
+    let name = network.name().clone();
+    let ledger = Ledger::open(data_dir, network)?;
+    match fix {
+        Fix::None | Fix::Repair => {}
+        Fix::Adopt(block) => {
+            let turn = ownership::take_turn(cluster, &ledger).await?;
+            // By now it may have been given back, and is not to be claimed again.
+            let record = cluster.block_record(&name, block).await?;
+            if record.is_some_and(|(record, _)| record.node == *cluster.node()) {
+                ownership::claim(cluster, ledger, Target::Exactly(*block), &turn).await?;
+            }
+        }
+        Fix::Verify => {
+            let turn = ownership::take_turn(cluster, &ledger).await?;
+            ownership::verify(cluster, ledger, &turn).await?;
+        }
+        Fix::Release(reservation) => {
+            ledger.release_exactly(reservation)?;
+        }
+        Fix::Discard(holder) => {
+            if matches!(ledger.reservation(holder), Err(FileError::Damaged { .. })) {
+                ledger.release(holder)?;
+            }
+        }
+        Fix::Tidy => {
+            borrowing::tidy(cluster, &ledger, &view(cluster, &name).await?).await?;
+        }
+        Fix::Reclaim => lending::reclaim(cluster, &ledger, &view(cluster, &name).await?).await?,
+        Fix::SetAside(block, away) => {
+            let want = Want::Exactly(block.pool(), away.host);
+            match away.loan {
+                // Does nothing to an address that a container has got meanwhile.
+                Some(loan) => ledger.lend(want, &away.node, loan, None).map(drop)?,
+                None if ledger.owns(block) => {
+                    ledger.add_used_block(block, std::slice::from_ref(away), &[])?;
+                }
+                None => {}
+            }
+        }
+        Fix::Reindex => {
+            let path = ledger.dir().root().join("lock");
+            let lock =
+                environment::wait_for_lock(cluster.environment(), &path, LOCK_TIMEOUT).await?;
+            if lock.is_none() {
+                return Err(FileError::Locked { path }.into());
+            }
+            let index = ledger.dir().root().join("index");
+            weft_files::remove(&index)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Kinds of differences between cluster store, ledger and kernel.
+//!
+//! Store and files are never read at one moment, so a single reading can show a difference that is only
+//! a change under way. Callers that report differences read twice; see [`Difference::is_again`].
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use weft_ledger::ledger::Away;
+use weft_ledger::{Holder, Reservation};
+use weft_model::{Block, NetworkName};
+
+/// What kind of difference it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// The node has a network that the store does not know.
+    NetworkGone,
+    /// The store gives this node a block that the ledger lacks.
+    BlockNotEntered,
+    /// The ledger has a block that the store does not give to this node.
+    BlockNotOwned,
+    /// A file of the ledger cannot be read.
+    DamagedFile,
+    /// A reservation cannot be read.
+    DamagedReservation,
+    /// A reservation's container is gone.
+    SandboxGone,
+    /// An address is used by a container that has no reservation of it.
+    Unreserved,
+    /// A container is not connected to the network's bridge.
+    Disconnected,
+    /// An address is in use here and belongs to another node.
+    Stranded,
+    /// Two reservations hold one address.
+    HeldTwice,
+    /// A borrowed address of whose loan the store knows nothing.
+    LoanUnknown,
+    /// The store says that an address lives here, and nobody holds it.
+    EndpointUnused,
+    /// An address of an own block lives on another node, and is not set aside.
+    NotSetAside,
+    /// An address is set aside for another node, and does not live there.
+    LentToNobody,
+    /// The index counts other addresses as held than there are reservations.
+    Index,
+    /// The network's devices are not as they were made.
+    Devices,
+}
+
+/// What would put a difference right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fix {
+    /// Nothing that can be done without an administrator's judgement.
+    None,
+    /// Enter the block.
+    Adopt(Block),
+    /// Take the blocks that are nobody's again, strike out those that are others'.
+    Verify,
+    /// Release this very reservation.
+    Release(Box<Reservation>),
+    /// Release the damaged reservation of this holder.
+    Discard(Holder),
+    /// Give back what is borrowed for nothing.
+    Tidy,
+    /// Take back what is lent to nobody.
+    Reclaim,
+    /// Set the address aside.
+    SetAside(Block, Away),
+    /// Make the index anew.
+    Reindex,
+    /// Make the devices anew.
+    Repair,
+}
+
+/// One difference between what should be and what is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// In which network.
+    pub network: NetworkName,
+    /// Of what kind.
+    pub kind: Kind,
+    /// Which addresses it is about, where it is about single ones.
+    pub addresses: Vec<IpAddr>,
+    /// What is wrong, in words.
+    pub what: String,
+    /// What to do about it, in words.
+    pub remedy: String,
+    /// Whether it may well be as it should.
+    pub is_note: bool,
+    /// What `--fix` does about it.
+    #[serde(skip)]
+    pub fix: Fix,
+}
+
+impl Difference {
+    /// Whether `other`, from another look, is about the same.
+    pub fn is_again(&self, other: &Self) -> bool {
+        let about = |d: &Self| (d.network.clone(), d.kind, d.addresses.clone(), d.what.clone());
+        about(self) == about(other)
+    }
+}

@@ -1,0 +1,192 @@
+//! Records of one network, as this node's files and the cluster store have them.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use weft_allocator::AllocatorError;
+use weft_allocator::borrowing::{Requested, View};
+use weft_cluster::{Cluster, networks};
+use weft_files::{FileError, Inode};
+use weft_ledger::ledger::Counts;
+use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
+use weft_model::{Block, ContainerId, IfName, LoanId, Network, NetworkName, NodeName};
+use weft_store::{keys, typed};
+
+/// How often to read what others are changing meanwhile.
+const TRIES: usize = 5;
+
+/// A reservation file that cannot be read, and what can still be told from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// The file.
+    pub path: PathBuf,
+    /// Whose it is, by its name.
+    pub holder: Option<Holder>,
+    /// The addresses, if the damage spared them.
+    pub addresses: Vec<IpAddr>,
+    /// The sandbox, if the damage spared it.
+    pub sandbox: Option<Sandbox>,
+}
+
+impl Damaged {
+    pub(crate) fn of(path: PathBuf, content: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(content);
+        let netns = field::<PathBuf>(&text, "netns");
+        let identity = field::<Inode>(&text, "identity");
+        let sandbox = identity
+            .map(|identity| Sandbox { netns: netns.unwrap_or_default(), identity: Some(identity) });
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        Self {
+            holder: holder_of(name),
+            addresses: field(&text, "addresses").unwrap_or_default(),
+            sandbox,
+            path,
+        }
+    }
+}
+
+/// The value of the first field called `name`, if it is whole.
+fn field<T: DeserializeOwned>(text: &str, name: &str) -> Option<T> {
+    let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
+    serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
+}
+
+/// The holder that a reservation's file is named for. Names that were shortened do not tell.
+pub(crate) fn holder_of(name: &str) -> Option<Holder> {
+    if name == "@node" {
+        return Some(Holder::Node);
+    }
+    let (container_id, ifname) = name.split_once('@')?;
+    Some(Holder::Attachment {
+        container_id: ContainerId::new(container_id).ok()?,
+        ifname: IfName::new(ifname).ok()?,
+    })
+}
+
+/// The reservations of one network on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Those that can be read.
+    pub reservations: Vec<Reservation>,
+    /// The others.
+    pub damaged: Vec<Damaged>,
+}
+
+impl Files {
+    /// Reads all reservations of the ledger.
+    pub fn read(ledger: &Ledger) -> Result<Self, AllocatorError> {
+        let dir = ledger.dir().reservations();
+        let mut files = Self::default();
+        for name in weft_files::names_in(&dir)? {
+            let path = dir.join(name);
+            // One that is absent was released meanwhile.
+            let Some(content) = weft_files::read(&path)? else { continue };
+            match weft_files::json::parse(&path, &content) {
+                Ok(reservation) => files.reservations.push(reservation),
+                Err(_) => files.damaged.push(Damaged::of(path, &content)),
+            }
+        }
+        files.reservations.sort_by_key(|r| (r.pool, r.host, r.holder.clone()));
+        files.damaged.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
+    }
+}
+
+/// What this node's files and the store say of one network.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// This node.
+    pub node: NodeName,
+    /// The network, as this node has it.
+    pub network: Network,
+    /// The ledger's blocks, each with how many of its addresses are free and held.
+    pub blocks: Vec<(Block, Counts)>,
+    /// The ledger's reservations.
+    pub files: Files,
+    /// Those of them whose addresses are not this node's to use.
+    pub stranded: Vec<Reservation>,
+    /// Loans that are on their way back.
+    pub returns: Vec<LoanId>,
+    /// What could not be read of the ledger, in words.
+    pub damage: Vec<String>,
+    /// What the store says.
+    pub view: View,
+}
+
+impl Books {
+    /// Reads what files and store say of `network`.
+    pub async fn read(
+        cluster: &Cluster,
+        data_dir: &Path,
+        network: &Network,
+    ) -> Result<Self, AllocatorError> {
+        let mut books = Self {
+            node: cluster.node().clone(),
+            network: network.clone(),
+            blocks: vec![],
+            files: Files::default(),
+            stranded: vec![],
+            returns: vec![],
+            damage: vec![],
+            view: View::default(),
+        };
+        // A look leaves no directories behind where there is no ledger.
+        if let Some(cached) = networks::cached(data_dir, network.name())? {
+            let ledger = Ledger::open(data_dir, cached)?;
+            for _ in 0..TRIES {
+                books.damage.clear();
+                books.blocks = books.spared(ledger.usage())?;
+                books.files = Files::read(&ledger)?;
+                let again = books.spared(ledger.usage())?;
+                if books.blocks == again {
+                    break;
+                }
+            }
+            books.damage.dedup();
+            if books.damage.is_empty() {
+                books.stranded = books.spared(ledger.stranded())?;
+            }
+            books.returns = ledger.returns()?;
+        }
+        books.view = view(cluster, network.name()).await?;
+        Ok(books)
+    }
+
+    /// What was read, or nothing where a file is damaged.
+    fn spared<T: Default>(&mut self, read: Result<T, FileError>) -> Result<T, AllocatorError> {
+        match read {
+            Err(error @ FileError::Damaged { .. }) => {
+                self.damage.push(error.to_string());
+                Ok(T::default())
+            }
+            read => Ok(read?),
+        }
+    }
+}
+
+/// The addresses of a reservation, in words.
+pub fn shown(reservation: &Reservation) -> String {
+    let addresses: Vec<String> = reservation.addresses.iter().map(ToString::to_string).collect();
+    if addresses.is_empty() {
+        return format!("host {} of pool {}", reservation.host, reservation.pool);
+    }
+    addresses.join(" and ")
+}
+
+/// What the store says of a network now.
+pub async fn view(cluster: &Cluster, name: &NetworkName) -> Result<View, AllocatorError> {
+    let mut view = View { blocks: cluster.blocks(name).await?, ..View::default() };
+    for entry in cluster.store().list(&keys::endpoints_prefix(name)).await?.entries {
+        if let Some(address) = keys::endpoint_of(&entry.key) {
+            view.endpoints.insert(address, (typed::decode(&entry)?, entry.revision));
+        }
+    }
+    for entry in cluster.store().list(&keys::requests_prefix(name)).await?.entries {
+        if let Some(loan) = keys::request_of(&entry.key) {
+            let requested = Requested { record: typed::decode(&entry)?, revision: entry.revision };
+            view.requests.insert(loan, requested);
+        }
+    }
+    Ok(view)
+}

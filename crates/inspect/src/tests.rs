@@ -1,0 +1,218 @@
+use serde_json::json;
+use weft_model::pool::{FamilyRecord, PoolRecord};
+use weft_model::{Endpoint, HostNumber, NetworkSpec, PoolIndex, Vni};
+use weft_store::Revision;
+
+use crate::difference::*;
+use crate::records::*;
+use std::net::IpAddr;
+use weft_allocator::borrowing::View;
+use weft_files::Inode;
+use weft_ledger::ledger::{Away, Counts};
+use weft_ledger::{Holder, Reservation, Sandbox};
+use weft_model::{Block, ContainerId, IfName, LoanId, Network, NetworkName, NodeName};
+
+fn node(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+fn attachment(id: &str) -> Holder {
+    Holder::Attachment {
+        container_id: ContainerId::new(id).unwrap(),
+        ifname: IfName::new("eth0").unwrap(),
+    }
+}
+
+fn network() -> Network {
+    let ipv4 = FamilyRecord::new("10.9.0.0/24".parse().unwrap());
+    let pool = PoolRecord { ipv4: Some(ipv4), ..PoolRecord::default() };
+    NetworkSpec { pools: vec![pool], ..NetworkSpec::default() }
+        .to_network(&NetworkName::new("red").unwrap(), Vni::FIRST_AUTOMATIC)
+        .unwrap()
+}
+
+/// As a file has it: what else there can be in one is left out.
+fn reservation(holder: &serde_json::Value, host: u64) -> Reservation {
+    let (pool, number) = (PoolIndex::new(0).unwrap(), HostNumber::new(host));
+    let addresses: Vec<IpAddr> = network().addresses(pool, number).unwrap().iter().collect();
+    serde_json::from_value(json!({
+        "holder": holder, "pool": 0, "host": host, "addresses": addresses, "created": 0
+    }))
+    .unwrap()
+}
+
+fn held(id: &str, host: u64) -> Reservation {
+    reservation(&json!({"attachment": {"containerId": id, "ifname": "eth0"}}), host)
+}
+
+/// A node that has one block, holds two of its addresses itself, and has lent one.
+fn books() -> Books {
+    let lent = json!({"lent": {"pool": 0, "host": 9, "node": "b", "loan": "0000000000000001"}});
+    let reservations = vec![reservation(&json!("node"), 2), held("c1", 3), reservation(&lent, 9)];
+    let mut view = View::default();
+    view.blocks.insert("0-0-4".parse().unwrap(), node("a"));
+    view.blocks.insert("0-16-4".parse().unwrap(), node("b"));
+    let endpoint = endpoint("b", 1);
+    view.endpoints.insert("10.9.0.9".parse().unwrap(), (endpoint, Revision::new(1)));
+    Books {
+        node: node("a"),
+        network: network(),
+        blocks: vec![("0-0-4".parse().unwrap(), Counts { free: 11, reserved: 3 })],
+        files: Files { reservations, damaged: vec![] },
+        stranded: vec![],
+        returns: vec![],
+        damage: vec![],
+        view,
+    }
+}
+
+fn endpoint(at: &str, loan: u64) -> Endpoint {
+    Endpoint {
+        node: node(at),
+        mac: "02:42:0a:09:00:09".parse().unwrap(),
+        lender: None,
+        loan: Some(LoanId::new(loan)),
+    }
+}
+
+/// Kinds, addresses and fixes of what is found.
+fn found(books: &Books) -> Vec<(Kind, String, Fix)> {
+    let all = books.compare();
+    all.into_iter()
+        .map(|d| (d.kind, d.addresses.first().map_or_else(String::new, ToString::to_string), d.fix))
+        .collect()
+}
+
+#[test]
+fn books_that_agree_have_no_difference() {
+    assert_eq!(books().compare(), []);
+}
+
+#[test]
+fn a_block_that_only_the_store_gives_to_this_node_is_to_be_entered() {
+    let mut books = books();
+    let block = "0-32-4".parse().unwrap();
+    books.view.blocks.insert(block, node("a"));
+    // Its reservations seem stranded as long as it is missing.
+    books.files.reservations.push(held("c2", 40));
+    books.stranded = vec![held("c2", 40)];
+    assert_eq!(found(&books), [(Kind::BlockNotEntered, String::new(), Fix::Adopt(block))]);
+}
+
+#[test]
+fn a_block_that_the_store_gives_to_nobody_or_to_another_is_not_owned() {
+    let mut books = books();
+    books.view.endpoints.clear();
+    books.files.reservations.pop();
+    books.blocks[0].1.reserved = 2;
+    let block: Block = "0-0-4".parse().unwrap();
+    books.view.blocks.remove(&block);
+    assert_eq!(found(&books), [(Kind::BlockNotOwned, String::new(), Fix::Verify)]);
+    assert!(books.compare()[0].what.contains("nobody's"));
+    books.view.blocks.insert(block, node("b"));
+    assert!(books.compare()[0].what.contains("node b's"));
+}
+
+#[test]
+fn an_address_whose_block_went_away_is_stranded() {
+    let mut books = books();
+    let stranded = held("c2", 20);
+    books.files.reservations.push(stranded.clone());
+    books.stranded.push(stranded);
+    assert_eq!(found(&books), [(Kind::Stranded, "10.9.0.20".into(), Fix::None)]);
+    assert!(books.compare()[0].what.contains("belongs to node b"));
+}
+
+#[test]
+fn loans_are_known_to_both_sides() {
+    let back = |books: &mut Books, at: &str| {
+        let endpoint = (endpoint(at, 7), Revision::new(7));
+        books.view.endpoints.insert("10.9.0.20".parse().unwrap(), endpoint);
+    };
+    let mut borrowed = held("c2", 20);
+    borrowed.loan = Some(weft_ledger::reservation::Loan { id: LoanId::new(7), lender: node("b") });
+
+    let mut unknown = books();
+    unknown.files.reservations.push(borrowed.clone());
+    assert_eq!(found(&unknown), [(Kind::LoanUnknown, "10.9.0.20".into(), Fix::None)]);
+    back(&mut unknown, "a");
+    assert_eq!(unknown.compare(), []);
+
+    let mut unused = books();
+    back(&mut unused, "a");
+    assert_eq!(found(&unused), [(Kind::EndpointUnused, "10.9.0.20".into(), Fix::Tidy)]);
+
+    let mut lent_to_nobody = books();
+    lent_to_nobody.view.endpoints.clear();
+    assert_eq!(found(&lent_to_nobody), [(Kind::LentToNobody, "10.9.0.9".into(), Fix::Reclaim)]);
+}
+
+#[test]
+fn a_lent_address_is_set_aside_unless_a_container_has_it() {
+    let mut books = books();
+    let endpoint = (endpoint("b", 5), Revision::new(5));
+    books.view.endpoints.insert("10.9.0.5".parse().unwrap(), endpoint);
+    let away = Away { host: HostNumber::new(5), node: node("b"), loan: Some(LoanId::new(5)) };
+    let fix = Fix::SetAside("0-0-4".parse().unwrap(), away);
+    assert_eq!(found(&books), [(Kind::NotSetAside, "10.9.0.5".into(), fix)]);
+    books.files.reservations.push(held("c2", 5));
+    books.blocks[0].1.reserved = 4;
+    assert_eq!(found(&books), [(Kind::NotSetAside, "10.9.0.5".into(), Fix::None)]);
+}
+
+#[test]
+fn two_holders_of_one_address_are_both_named() {
+    let mut books = books();
+    books.files.reservations.push(held("c2", 3));
+    assert_eq!(found(&books), [(Kind::HeldTwice, "10.9.0.3".into(), Fix::None)]);
+    let what = &books.compare()[0].what;
+    assert!(what.contains("c1/eth0") && what.contains("c2/eth0"), "{what}");
+}
+
+#[test]
+fn the_index_counts_what_is_reserved_give_or_take_what_cannot_be_read() {
+    let mut books = books();
+    books.blocks[0].1.reserved = 4;
+    assert_eq!(found(&books), [(Kind::Index, String::new(), Fix::Reindex)]);
+    let damaged = Damaged::of("/reservations/c2@eth0".into(), b"");
+    books.files.damaged.push(damaged);
+    assert_eq!(books.compare(), []);
+    // A new index would not know of the damaged one's address.
+    books.blocks[0].1.reserved = 5;
+    assert_eq!(found(&books), [(Kind::Index, String::new(), Fix::None)]);
+    books.blocks[0].1.reserved = 2;
+    assert_eq!(found(&books), [(Kind::Index, String::new(), Fix::None)]);
+}
+
+#[test]
+fn a_ledger_that_cannot_be_read_is_not_compared() {
+    let mut books = books();
+    books.blocks.clear();
+    books.damage = vec!["blocks/0-0-4 is damaged".into()];
+    assert_eq!(found(&books), [(Kind::DamagedFile, String::new(), Fix::None)]);
+}
+
+#[test]
+fn a_damaged_reservation_tells_what_it_still_can() {
+    let mut whole = held("c1", 3);
+    whole.sandbox =
+        Some(Sandbox { netns: "/run/netns/c1".into(), identity: Some(Inode::new(4, 99)) });
+    let text = serde_json::to_vec(&whole).unwrap();
+    let of = |length: usize| Damaged::of("/reservations/c1@eth0".into(), &text[..length]);
+    let damaged = of(text.len() - 1);
+    assert_eq!(damaged.holder, Some(attachment("c1")));
+    assert_eq!((&damaged.addresses, &damaged.sandbox), (&whole.addresses, &whole.sandbox));
+    // A number that was cut off is another number.
+    let cut = text.windows(4).position(|w| w == b",99]").unwrap();
+    assert_eq!(of(cut + 2).sandbox, None);
+    assert_eq!(of(0).sandbox, None);
+    assert!(of(0).addresses.is_empty());
+}
+
+#[test]
+fn names_of_reservations_tell_their_holders_unless_they_were_shortened() {
+    assert_eq!(holder_of("@node"), Some(Holder::Node));
+    assert_eq!(holder_of("c1@eth0"), Some(attachment("c1")));
+    assert_eq!(holder_of("@lent-0-9"), None);
+    assert_eq!(holder_of(&format!("{}@0123456789abcdef", "x".repeat(200))), None);
+}

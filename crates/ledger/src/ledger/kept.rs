@@ -1,0 +1,112 @@
+//! Addresses that are kept for an identity while nobody holds them.
+
+use weft_model::{Block, StickyId};
+
+use super::{Ledger, Locked, Want, now, read_reservation};
+use crate::index::{Slot, State};
+use crate::reservation::{Holder, KEPT, Reservation, Sticky};
+use weft_files::{self as files, FileError};
+
+impl Ledger {
+    /// The address that is kept here for an identity.
+    pub fn kept(&self, id: StickyId) -> Result<Option<Reservation>, FileError> {
+        read_reservation(&self.dir.reservations().join(format!("{KEPT}{id}")))
+    }
+
+    /// Whether this node's own files tell which address an identity has.
+    pub fn keeps_for(&self, sticky: &Sticky) -> Result<bool, FileError> {
+        Ok(self.lock()?.kept_slot(Some(sticky), Want::Any)?.is_some())
+    }
+
+    /// Frees the addresses whose identities have not come back in time, and says which.
+    pub fn expire(&self) -> Result<Vec<Reservation>, FileError> {
+        let mut expired = vec![];
+        for kept in self.reservations_named(KEPT)? {
+            if matches!(&kept.holder, Holder::Kept { until, .. } if *until <= now())
+                && self.release_exactly(&kept)?
+            {
+                expired.push(kept);
+            }
+        }
+        Ok(expired)
+    }
+
+    /// Forgets what is kept in a block that is another node's now.
+    pub(super) fn forget_kept(&self, block: &Block) -> Result<(), FileError> {
+        for kept in self.reservations_named(KEPT)? {
+            if kept.pool == block.pool() && block.contains(kept.host) {
+                files::remove(&self.dir.reservation(&kept.holder))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What stands for an address that is kept from now on.
+pub(super) fn kept_reservation(of: &Reservation, sticky: &Sticky) -> Reservation {
+    let until = now().saturating_add(sticky.keep);
+    Reservation {
+        holder: Holder::Kept { sticky: sticky.clone(), until },
+        sandbox: None,
+        loan: None,
+        sticky: None,
+        created: now(),
+        ..of.clone()
+    }
+}
+
+impl Locked<'_> {
+    /// The slot that is kept for an identity, with what keeps it, if it is what is wanted.
+    pub(super) fn kept_slot(
+        &self,
+        sticky: Option<&Sticky>,
+        want: Want,
+    ) -> Result<Option<(Slot, Reservation)>, FileError> {
+        let Some(sticky) = sticky else { return Ok(None) };
+        let Some(kept) = self.ledger.kept(sticky.id())? else { return Ok(None) };
+        if !matches!(want, Want::Any) && want != Want::Exactly(kept.pool, kept.host) {
+            return Ok(None);
+        }
+        if self.is_away(kept.pool, kept.host) {
+            return Ok(None);
+        }
+        let slot = self.base_of(kept.pool, kept.host)?;
+        let slot = self.held_by(slot, &kept.holder)?;
+        Ok(slot.map(|slot| (slot, kept)))
+    }
+
+    /// Whether an address is to be kept for an identity, and none is yet. A file that no slot stands
+    /// behind was left by a call that was killed.
+    pub(super) fn may_keep(&self, sticky: &Sticky) -> Result<bool, FileError> {
+        Ok(sticky.keep > 0 && self.kept_slot(Some(sticky), Want::Any)?.is_none())
+    }
+
+    /// The slot, if it is this holder's. Two files may name one address for a while, after a call that
+    /// was killed or a block that was lost and came back; the index says whose it is.
+    pub(super) fn held_by(
+        &self,
+        slot: Option<Slot>,
+        holder: &Holder,
+    ) -> Result<Option<Slot>, FileError> {
+        let Some(slot) = slot else { return Ok(None) };
+        let record = self.index.get(slot).map_err(self.ledger.index_error())?;
+        let is_its = record.state == State::Reserved && record.holder == holder.hash();
+        Ok(is_its.then_some(slot))
+    }
+
+    /// Hands a slot from one holder to the next, without anybody else coming in between.
+    pub(super) fn hand_over(
+        &mut self,
+        slot: Slot,
+        from: &Holder,
+        to: &Reservation,
+    ) -> Result<(), FileError> {
+        let ledger = self.ledger;
+        let path = ledger.dir.reservation(from);
+        self.change(|locked| {
+            ledger.put_reservation(to)?;
+            files::remove(&path)?;
+            locked.index.rehold(slot, to.holder.hash()).map_err(ledger.index_error())
+        })
+    }
+}

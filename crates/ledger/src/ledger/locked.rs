@@ -1,0 +1,141 @@
+//! What is done while the ledger's lock is held.
+
+use std::path::Path;
+
+use weft_model::{Block, HostNumber, PoolIndex};
+
+use super::{About, Locked, Outcome, Want, now};
+use crate::index::{Slot, State};
+use crate::reservation::{Holder, Reservation};
+use weft_files::{self as files, FileError};
+
+impl Locked<'_> {
+    /// The slot that a wish comes down to, or why there is none.
+    pub(super) fn choose(&self, want: Want) -> Result<Result<Slot, Outcome>, FileError> {
+        match want {
+            Want::Exactly(pool, host) => self.slot_of(pool, host),
+            Want::Any => {
+                let oldest = self.index.oldest_free().map_err(self.ledger.index_error())?;
+                Ok(oldest.map(|(slot, _)| slot).ok_or(Outcome::NoRoom))
+            }
+        }
+    }
+
+    /// The slot of a wanted address, or why it is not to be had.
+    pub(super) fn slot_of(
+        &self,
+        pool: PoolIndex,
+        host: HostNumber,
+    ) -> Result<Result<Slot, Outcome>, FileError> {
+        let Some(definition) = self.ledger.network.pool(pool) else {
+            return Ok(Err(Outcome::Withheld));
+        };
+        if !definition.is_assignable(host) {
+            return Ok(Err(Outcome::Withheld));
+        }
+        let Some(slot) = self.base_of(pool, host)? else {
+            let block = Block::containing(pool, host, definition.block_bits());
+            return Ok(Err(Outcome::NotOwned(block)));
+        };
+        let record = self.index.get(slot).map_err(self.ledger.index_error())?;
+        Ok(match record.state {
+            State::Free => Ok(slot),
+            State::Reserved => Err(Outcome::Taken(self.holder_of(record.holder)?)),
+            State::Withheld | State::Hole => Err(Outcome::Withheld),
+        })
+    }
+
+    /// The slot of `host`, if a block of this node holds it.
+    pub(super) fn base_of(
+        &self,
+        pool: PoolIndex,
+        host: HostNumber,
+    ) -> Result<Option<Slot>, FileError> {
+        let Some(definition) = self.ledger.network.pool(pool) else { return Ok(None) };
+        let block = Block::containing(pool, host, definition.block_bits());
+        let path = self.ledger.dir.block(&block);
+        let Some(content) = files::read(&path)? else { return Ok(None) };
+        let base: Option<u32> = std::str::from_utf8(&content).ok().and_then(|s| s.parse().ok());
+        let slot = base.and_then(|base| {
+            base.checked_add(u32::try_from(host.get() - block.first().get()).ok()?)
+        });
+        let slot = slot.ok_or_else(|| FileError::Damaged {
+            path: path.clone(),
+            reason: "it should hold one number".into(),
+        })?;
+        let record = self.index.get(slot).map_err(self.ledger.index_error())?;
+        if (record.pool, record.host) != (pool.get(), host.get()) {
+            return Err(FileError::Damaged {
+                path,
+                reason: format!("slot {slot} is that of host {}, not of {host}", record.host),
+            });
+        }
+        Ok(Some(slot))
+    }
+
+    /// Whose file name has this hash.
+    pub(super) fn holder_of(&self, holder: u64) -> Result<Holder, FileError> {
+        let all = self.ledger.reservations()?;
+        let found = all.into_iter().find(|r| r.holder.hash() == holder);
+        found.map(|reservation| reservation.holder).ok_or_else(|| FileError::Damaged {
+            path: self.ledger.dir.reservations(),
+            reason: "an address is held by a reservation that cannot be read".into(),
+        })
+    }
+
+    /// Makes the reservation of a free slot.
+    pub(super) fn enter(
+        &mut self,
+        slot: Slot,
+        holder: &Holder,
+        about: About<'_>,
+    ) -> Result<Reservation, FileError> {
+        let ledger = self.ledger;
+        let record = self.index.get(slot).map_err(ledger.index_error())?;
+        let host = HostNumber::new(record.host);
+        let addresses = PoolIndex::new(usize::from(record.pool))
+            .ok()
+            .and_then(|pool| Some((pool, ledger.network.addresses(pool, host)?)));
+        let Some((pool, addresses)) = addresses else {
+            return Err(FileError::Damaged {
+                path: ledger.dir.index(),
+                reason: format!("it names pool {}, which the network lacks", record.pool),
+            });
+        };
+        let reservation = Reservation {
+            holder: holder.clone(),
+            pool,
+            host,
+            addresses: addresses.iter().collect(),
+            sandbox: about.sandbox.cloned(),
+            loan: None,
+            sticky: about.sticky.cloned(),
+            created: now(),
+        };
+        self.change(|locked| {
+            ledger.put_reservation(&reservation)?;
+            locked.index.reserve(slot, holder.hash()).map_err(ledger.index_error())
+        })?;
+        Ok(reservation)
+    }
+
+    /// Unmakes a reservation.
+    pub(super) fn remove(&mut self, path: &Path, slot: Option<Slot>) -> Result<(), FileError> {
+        let ledger = self.ledger;
+        self.change(|locked| {
+            files::remove(path)?;
+            slot.map_or(Ok(()), |slot| locked.index.release(slot)).map_err(ledger.index_error())
+        })
+    }
+
+    /// Runs a change of files and index, with the index marked dirty meanwhile. After a failure it
+    /// stays so, and the next one to lock the ledger rebuilds it.
+    pub(super) fn change(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
+        self.index.begin().map_err(self.ledger.index_error())?;
+        change(self)?;
+        self.index.commit().map_err(self.ledger.index_error())
+    }
+}

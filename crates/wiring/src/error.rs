@@ -1,0 +1,93 @@
+//! What can go wrong between the cluster and the kernel.
+
+use weft_allocator::AllocatorError;
+use weft_cluster::ClusterError;
+use weft_datapath::DatapathError;
+use weft_files::FileError;
+use weft_model::{NetworkName, Vni, mtu};
+use weft_store::StoreError;
+
+/// What can go wrong when a network is made on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    /// An address, the node's files or the cluster store.
+    #[error(transparent)]
+    Allocator(#[from] AllocatorError),
+    /// The kernel.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The network's packets do not fit into the underlay's.
+    #[error(
+        "network {network} has mtu {wanted}, but underlay interface {underlay} of this node carries \
+         no more than {possible} inside VXLAN; lower the network's mtu or raise the underlay's"
+    )]
+    MtuTooLarge {
+        /// The network.
+        network: NetworkName,
+        /// The MTU in its definition.
+        wanted: u32,
+        /// The underlay interface.
+        underlay: String,
+        /// The largest MTU that fits.
+        possible: u32,
+    },
+    /// The network is another one than the one that this host has by that name.
+    #[error(
+        "network {network} was removed and made anew with vni {new}, and this host still has \
+         containers in the old one (vni {old}); stop those first"
+    )]
+    MadeAnew {
+        /// The network.
+        network: NetworkName,
+        /// The VNI that this host has it with.
+        old: Vni,
+        /// The VNI that it has now.
+        new: Vni,
+    },
+    /// The underlay's own packets are too small for any overlay.
+    #[error(
+        "underlay interface {underlay} has mtu {mtu}, which leaves less than {} for the overlay; \
+         raise it, or name another interface as `underlay` in the node's configuration",
+        mtu::MINIMUM
+    )]
+    UnderlayTooSmall {
+        /// The underlay interface.
+        underlay: String,
+        /// Its MTU.
+        mtu: u32,
+    },
+}
+
+impl WiringError {
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Allocator(error) if error.is_transient())
+    }
+
+    /// Whether the configuration, and not the world, is at fault.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Allocator(error) => error.is_configuration(),
+            Self::MtuTooLarge { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<ClusterError> for WiringError {
+    fn from(error: ClusterError) -> Self {
+        Self::Allocator(error.into())
+    }
+}
+
+impl From<FileError> for WiringError {
+    fn from(error: FileError) -> Self {
+        Self::Allocator(error.into())
+    }
+}
+
+impl From<StoreError> for WiringError {
+    fn from(error: StoreError) -> Self {
+        Self::Allocator(error.into())
+    }
+}
