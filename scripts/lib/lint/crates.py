@@ -103,11 +103,11 @@ def violations(table, packages):
     for package, facts in sorted(packages.items()):
         for used, kind in sorted(facts["uses"]):
             if packages[used]["program"] and (kind == "dev" or not facts["program"]):
-                role = "a test may not use" if kind == "dev" else "a library may not use"
-                yield f"{package}: uses {used}, a program, which {role}; move what it needs into a library"
+                user = "a test" if kind == "dev" else "a library"
+                yield f"{package}: uses {used}, but {user} may not use a program; move what it needs into a library"
             elif kind != "dev" and package in table and used not in allowed[package]:
                 yield (
-                    f"{package}: uses {used}, which {TABLE} does not allow it;"
+                    f"{package}: uses {used}, which {TABLE} does not allow;"
                     " remove the dependency or put it into the table, with a reason"
                 )
 

@@ -65,7 +65,7 @@ class Crates(unittest.TestCase):
         for kind in ("normal", "dev"):
             workspace = packages(weft_a=(LIBRARY, {("weftd", kind)}), weftd=(PROGRAM, set()))
             (problem,) = self.violations(["a → weftd", "weftd → nothing of ours"], workspace)
-            self.assertIn("weftd, a program", problem)
+            self.assertIn("uses weftd, but", problem)
 
     def test_finds_netlink_below_the_ipam_plugin(self):
         for name in ("weft-datapath", "rtnetlink", "netlink-sys"):
@@ -123,7 +123,7 @@ Compared is `mtu`.
 | `mtu` | |
 | `ipam.type` | |
 ## The call
-| `runtimeConfig.ips` |
+| `runtimeConfig.ips` | with `ipam.type` |
 """
 
 

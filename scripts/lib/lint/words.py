@@ -95,7 +95,7 @@ def prose_lines(kind, text):
         _, comments, strings = rust_parts(text)
         lines = ["".join(max(pair) for pair in zip(*two)) for two in zip(comments.split("\n"), strings.split("\n"))]
     elif kind == "markdown":
-        # Inline code is not prose; neither are commands. A fence may hold a configuration, with comments.
+        # Inline code is not prose. A fence may hold a configuration, with comments.
         lines = [line if fence else re.sub(r"`[^`]*`", "`_`", line) for line, fence in zip(lines, fenced(lines))]
     return list(enumerate(lines, 1))
 
@@ -116,8 +116,8 @@ def prose_findings(kind, text):
 def opening_findings(kind, text):
     """(line number, opening, suggestion) of comments on items that open with a question word."""
     before = ""
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.strip()
+    for number, whole in enumerate(text.split("\n"), 1):
+        line = whole.strip()
         if kind == "rust":
             marker = re.match(r"//[/!](?!/)\s*", line)
             # A list item or a heading in a comment is no opening, nor is the line below.
@@ -128,7 +128,7 @@ def opening_findings(kind, text):
             opens, text_of = marker, line[3:]
         else:
             # The comment that opens with the name of the function below: `# say TEXT: …`.
-            marker = re.match(r"# (?:[\w-]+[^:.]*: )", line)
+            marker = re.match(r"# (?:[\w-]+[^:.]*: )", whole)
             opens = marker and not before.startswith("#")
             text_of = (line[marker.end() :] if marker else "").capitalize()
         found = DOC_OPENINGS.match(text_of) if opens else None
