@@ -31,7 +31,7 @@ print_help() {
     sed -n '2,/^[^#]/ s/^# \{0,1\}//p' "$WEFT_REPO/scripts/${0##*/}"
 }
 
-# build_release: builds all programs. Whoever used sudo keeps the ownership of what was built.
+# build_release: builds all programs. The user of sudo keeps the ownership of what was built.
 build_release() {
     cargo build --release --workspace
     [[ -z ${SUDO_UID:-} ]] || chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "${WEFT_BIN_DIR%/release}"

@@ -1,6 +1,6 @@
 # Debian packages: installing them, and unpacking those of another Debian release beside the system.
 
-# install_packages NAME...: leaves apt alone when all are there.
+# install_packages NAME...: calls apt only if one is missing.
 install_packages() {
     local package missing=()
     for package in "$@"; do
