@@ -1,10 +1,10 @@
-//! Entries and transactions as Consul writes them.
+//! Entries and transactions in Consul's JSON.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, Expected, Op, Revision, SessionId, StoreError, TxnOutcome};
+use crate::{Entry, Expected, Lease, Op, Revision, StoreError};
 
 /// An entry of the key/value store.
 #[derive(Debug, Deserialize)]
@@ -13,8 +13,8 @@ pub(super) struct Pair {
     key: String,
     /// Base64; `null` stands for an empty value.
     value: Option<String>,
+    /// Raft index of the last write. It is the whole server's, so no later life of a key has it.
     modify_index: u64,
-    session: Option<String>,
 }
 
 impl Pair {
@@ -26,17 +26,8 @@ impl Pair {
         Ok(Entry {
             key: self.key.strip_prefix(prefix).unwrap_or(&self.key).to_owned(),
             value,
-            revision: Revision(self.modify_index),
-            holder: self.session.map(SessionId),
+            revision: Revision::new(self.modify_index),
         })
-    }
-}
-
-/// The index that says what a key must be like: 0 for one that must not exist.
-pub(super) fn index_of(expected: Expected) -> u64 {
-    match expected {
-        Expected::Absent => 0,
-        Expected::Revision(revision) => revision.0,
     }
 }
 
@@ -55,6 +46,8 @@ struct Kv<'a> {
     value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
 }
 
 /// The body of a transaction.
@@ -62,53 +55,72 @@ pub(super) fn transaction(prefix: &str, ops: &[Op]) -> Vec<u8> {
     let operations: Vec<Operation<'_>> = ops
         .iter()
         .map(|op| {
-            let (verb, key, value, index) = match op {
-                Op::Set { key, value } => ("set", key, Some(value), None),
-                Op::Write { key, expected, value } => {
-                    ("cas", key, Some(value), Some(index_of(*expected)))
+            let (verb, index) = match op {
+                Op::Put { .. } => ("set", None),
+                // Index 0 stands for a key that must not exist.
+                Op::Write { expected: Expected::Absent, .. } => ("cas", Some(0)),
+                Op::Write { expected: Expected::Revision(revision), .. } => {
+                    ("cas", Some(revision.get()))
                 }
-                Op::Delete { key } => ("delete", key, None, None),
-                Op::DeleteIf { key, revision } => ("delete-cas", key, None, Some(revision.0)),
-                Op::Check { key, expected: Expected::Absent } => {
-                    ("check-not-exists", key, None, None)
-                }
-                Op::Check { key, expected: Expected::Revision(revision) } => {
-                    ("check-index", key, None, Some(revision.0))
+                Op::Delete { .. } => ("delete", None),
+                Op::DeleteIf { revision, .. } => ("delete-cas", Some(revision.get())),
+                Op::Check { expected: Expected::Absent, .. } => ("check-not-exists", None),
+                Op::Check { expected: Expected::Revision(revision), .. } => {
+                    ("check-index", Some(revision.get()))
                 }
             };
-            let value = value.map(|value| BASE64.encode(value));
-            Operation { kv: Kv { verb, key: format!("{prefix}{key}"), value, index } }
+            let value = op.value().map(|value| BASE64.encode(value));
+            let key = format!("{prefix}{}", op.key());
+            Operation { kv: Kv { verb, key, value, index, session: None } }
         })
         .collect();
     serde_json::to_vec(&operations).unwrap_or_default()
 }
 
-/// Why a transaction was rolled back.
+/// The body of a transaction that binds `key` to a session. `lock` fails on a key that another
+/// session holds, so the key is deleted first; watchers see both at once.
+pub(super) fn bind(prefix: &str, key: &str, value: &[u8], lease: &Lease) -> Vec<u8> {
+    let key = format!("{prefix}{key}");
+    let (value, session) = (Some(BASE64.encode(value)), Some(lease.id()));
+    let delete = Kv { verb: "delete", key: key.clone(), value: None, index: None, session: None };
+    let lock = Kv { verb: "lock", key, value, index: None, session };
+    serde_json::to_vec(&[Operation { kv: delete }, Operation { kv: lock }]).unwrap_or_default()
+}
+
+/// The reasons for which a transaction was rolled back.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Failures {
     errors: Option<Vec<Failure>>,
 }
 
+/// One of them.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Failure {
-    op_index: usize,
-    what: String,
+pub(super) struct Failure {
+    /// Position of the operation in the transaction.
+    pub(super) op_index: usize,
+    /// Consul's sentence.
+    pub(super) what: String,
 }
 
 impl Failures {
-    /// The operation that comes first among those in the way.
-    pub(super) fn first(self) -> Option<TxnOutcome> {
-        let first = self.errors?.into_iter().min_by_key(|failure| failure.op_index)?;
-        Some(TxnOutcome::Conflict { op: first.op_index, what: first.what })
+    /// The failure to report: a denied operation if there is one, else the first in order.
+    pub(super) fn first(self) -> Option<Failure> {
+        self.errors?.into_iter().min_by_key(|failure| (!failure.is_denial(), failure.op_index))
+    }
+}
+
+impl Failure {
+    /// Returns whether the token does not allow the operation. Nothing but the text tells this from
+    /// a conflict (`acl.ErrPermissionDenied`).
+    pub(super) fn is_denial(&self) -> bool {
+        self.what.contains("Permission denied")
     }
 
-    /// Consul's sentence, if it was the token that did not allow an operation. Nothing but the text
-    /// tells this from a conflict (`acl.ErrPermissionDenied`).
-    pub(super) fn denial(&self) -> Option<&str> {
-        let failures = self.errors.as_deref()?.iter();
-        let mut texts = failures.map(|failure| failure.what.as_str());
-        texts.find(|text| text.contains("Permission denied"))
+    /// Returns whether a lock failed because its session has ended (`kvsLockTxn` in Consul's
+    /// `agent/consul/state/kvs.go`).
+    pub(super) fn is_ended_session(&self) -> bool {
+        self.what.contains("invalid session")
     }
 }
