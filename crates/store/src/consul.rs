@@ -211,7 +211,7 @@ impl Store for ConsulStore {
     async fn commit(&self, ops: &[Op]) -> Result<TxnOutcome, StoreError> {
         let body = kv::transaction(&self.prefix, ops);
         let reply = self.client.send(Call::new(Method::PUT, "/v1/txn").body(body)).await?;
-        let right = |position: usize| match ops.get(position) {
+        let right = |position: usize| match kv::op_at(ops, position) {
             Some(op) if op.is_change() => self.right("write", op.key()),
             Some(op) => self.right("read", op.key()),
             None => "the transaction".to_owned(),
@@ -221,7 +221,7 @@ impl Store for ConsulStore {
             StatusCode::CONFLICT => {
                 let failure = self.failure(&reply, right)?;
                 // A malformed operation is a 409 too, but this client writes none.
-                let outcome = ops.get(failure.op_index).and_then(Op::conflict);
+                let outcome = kv::op_at(ops, failure.op_index).and_then(Op::conflict);
                 outcome.ok_or_else(|| self.odd_failure(failure))
             }
             _ => Err(reply.unexpected(&self.describe(), right(0))),
@@ -271,8 +271,9 @@ impl Store for ConsulStore {
         value: Vec<u8>,
         lease: &Lease,
     ) -> Result<bool, StoreError> {
-        txn::validate(&self.describe(), &[Op::delete(key)])?;
-        let body = kv::bind(&self.prefix, key, &value, lease);
+        let op = Op::put(key, value);
+        txn::validate(&self.describe(), std::slice::from_ref(&op))?;
+        let body = kv::bind(&self.prefix, &op, lease);
         let reply = self.client.send(Call::new(Method::PUT, "/v1/txn").body(body)).await?;
         match reply.status {
             StatusCode::OK => Ok(true),

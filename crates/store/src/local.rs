@@ -152,22 +152,24 @@ impl Store for LocalStore {
 
     async fn grant_lease(&self, name: &str, ttl: Duration) -> Result<Lease, StoreError> {
         let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        self.file.change(|state| Verdict::Keep(state.grant(&id, name, ttl))).await?;
+        let grant = |state: &mut State| {
+            state.grant(&id, name, ttl);
+            Verdict::Keep(())
+        };
+        self.file.change(grant).await?;
         Ok(Lease::new(id))
     }
 
     async fn renew_lease(&self, lease: &Lease) -> Result<bool, StoreError> {
-        let renew = |state: &mut State| match state.renew(lease.id()) {
-            true => Verdict::Keep(true),
-            false => Verdict::Drop(false),
+        let renew = |state: &mut State| {
+            if state.renew(lease.id()) { Verdict::Keep(true) } else { Verdict::Drop(false) }
         };
         self.file.change(renew).await
     }
 
     async fn revoke_lease(&self, lease: &Lease) -> Result<(), StoreError> {
-        let revoke = |state: &mut State| match state.revoke(lease.id()) {
-            true => Verdict::Keep(()),
-            false => Verdict::Drop(()),
+        let revoke = |state: &mut State| {
+            if state.revoke(lease.id()) { Verdict::Keep(()) } else { Verdict::Drop(()) }
         };
         self.file.change(revoke).await
     }
@@ -178,8 +180,9 @@ impl Store for LocalStore {
         value: Vec<u8>,
         lease: &Lease,
     ) -> Result<bool, StoreError> {
-        txn::validate_key(&self.describe(), key)?;
-        let value = self.raw(key, &value)?;
+        let op = Op::put(key, value);
+        txn::validate(&self.describe(), std::slice::from_ref(&op))?;
+        let value = self.raw(key, op.value().unwrap_or_default())?;
         self.file
             .change(|state| {
                 if !state.has_lease(lease.id()) {

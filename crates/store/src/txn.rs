@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crate::{Revision, StoreError};
 
-/// Most operations of one transaction: what Consul allows. etcd's default is 128.
+/// Most operations of one transaction, by their [`Op::weight`]: what Consul allows. etcd's default is
+/// 128.
 pub const MAX_OPS: usize = 64;
 
 /// Most bytes of keys and values in one transaction, the store's own prefix not counted. Consul takes
@@ -44,7 +45,8 @@ pub enum Op {
         /// The key.
         key: String,
     },
-    /// Deletes the key if it was last written at this revision.
+    /// Deletes the key if it was last written at this revision. An absent key is a conflict. Counts as
+    /// two operations.
     DeleteIf {
         /// The key.
         key: String,
@@ -139,6 +141,15 @@ impl Op {
         !matches!(self, Self::Check { .. })
     }
 
+    /// Share of [`MAX_OPS`]. [`Op::DeleteIf`] counts twice: Consul takes an absent key for deleted, so
+    /// it needs a check before the deletion.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::DeleteIf { .. } => 2,
+            Self::Write { .. } | Self::Put { .. } | Self::Delete { .. } | Self::Check { .. } => 1,
+        }
+    }
+
     /// For stores: the outcome of a transaction that failed at this operation. `None` if the
     /// operation cannot fail that way.
     pub fn conflict(&self) -> Option<TxnOutcome> {
@@ -154,11 +165,9 @@ impl Op {
 /// valid keys, and each key at most once (etcd refuses a transaction that changes a key twice).
 pub fn validate(store: &str, ops: &[Op]) -> Result<(), StoreError> {
     let too_large = |what| Err(StoreError::TooLarge { store: store.to_owned(), what });
-    if ops.len() > MAX_OPS {
-        return too_large(format!(
-            "{} operations in one transaction, {MAX_OPS} at most",
-            ops.len()
-        ));
+    let weight: usize = ops.iter().map(Op::weight).sum();
+    if weight > MAX_OPS {
+        return too_large(format!("{weight} operations in one transaction, {MAX_OPS} at most"));
     }
     let bytes: usize =
         ops.iter().map(|op| op.key().len() + op.value().map_or(0, <[u8]>::len)).sum();
@@ -219,6 +228,10 @@ mod tests {
         let ops: Vec<Op> = (0..=MAX_OPS).map(|n| Op::delete(format!("k/{n}"))).collect();
         assert_eq!(validate("test store", &ops[1..]), Ok(()));
         assert!(refusal(&ops).contains("65 operations"));
+        let ops: Vec<Op> =
+            (0..=MAX_OPS / 2).map(|n| Op::delete_if(format!("k/{n}"), Revision::new(1))).collect();
+        assert_eq!(validate("test store", &ops[1..]), Ok(()));
+        assert!(refusal(&ops).contains("66 operations"));
         assert!(refusal(&[Op::put("a", vec![0; MAX_BYTES])]).contains("262145 bytes"));
     }
 

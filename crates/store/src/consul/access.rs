@@ -4,7 +4,7 @@
 //! (1.12 and later). A caller that took the empty list for the truth would remove every peer. But a
 //! read of a single key is refused with 403 by every version. So for an empty list this module reads
 //! the key that is equal to the prefix: longest-prefix match gives it the same rule as the keys below.
-//! That costs a request for an empty list only, and a good answer is good for a minute. Without ACLs
+//! That costs a request for an empty list only, and a good answer holds for ten seconds. Without ACLs
 //! the answer is always good.
 //!
 //! Not found this way: before 1.12, a list that shows some entries of many, and a rule that denies one
@@ -20,8 +20,8 @@ use super::ConsulStore;
 use super::http::{Call, Reply};
 use crate::{Entry, Store, StoreError};
 
-/// For so long a prefix that was readable is taken to be readable still.
-const KEEP: Duration = Duration::from_secs(60);
+/// For so long a prefix that was readable is taken to be readable still. Short, for a policy may change.
+const KEEP: Duration = Duration::from_secs(10);
 
 /// Prefixes found readable, and when.
 #[derive(Debug, Default)]

@@ -50,40 +50,53 @@ struct Kv<'a> {
     session: Option<&'a str>,
 }
 
-/// The body of a transaction.
+/// The body of a transaction. Each operation becomes as many of Consul's as its weight.
 pub(super) fn transaction(prefix: &str, ops: &[Op]) -> Vec<u8> {
-    let operations: Vec<Operation<'_>> = ops
-        .iter()
-        .map(|op| {
-            let (verb, index) = match op {
-                Op::Put { .. } => ("set", None),
-                // Index 0 stands for a key that must not exist.
-                Op::Write { expected: Expected::Absent, .. } => ("cas", Some(0)),
-                Op::Write { expected: Expected::Revision(revision), .. } => {
-                    ("cas", Some(revision.get()))
-                }
-                Op::Delete { .. } => ("delete", None),
-                Op::DeleteIf { revision, .. } => ("delete-cas", Some(revision.get())),
-                Op::Check { expected: Expected::Absent, .. } => ("check-not-exists", None),
-                Op::Check { expected: Expected::Revision(revision), .. } => {
-                    ("check-index", Some(revision.get()))
-                }
-            };
-            let value = op.value().map(|value| BASE64.encode(value));
-            let key = format!("{prefix}{}", op.key());
-            Operation { kv: Kv { verb, key, value, index, session: None } }
-        })
-        .collect();
+    let operations: Vec<Operation<'_>> = ops.iter().flat_map(|op| operations(prefix, op)).collect();
     serde_json::to_vec(&operations).unwrap_or_default()
 }
 
-/// The body of a transaction that binds `key` to a session. `lock` fails on a key that another
-/// session holds, so the key is deleted first; watchers see both at once.
-pub(super) fn bind(prefix: &str, key: &str, value: &[u8], lease: &Lease) -> Vec<u8> {
-    let key = format!("{prefix}{key}");
-    let (value, session) = (Some(BASE64.encode(value)), Some(lease.id()));
+fn operations<'a>(prefix: &str, op: &Op) -> Vec<Operation<'a>> {
+    let operation = |verb, index| {
+        let value = op.value().map(|value| BASE64.encode(value));
+        let key = format!("{prefix}{}", op.key());
+        Operation { kv: Kv { verb, key, value, index, session: None } }
+    };
+    match op {
+        Op::Put { .. } => vec![operation("set", None)],
+        // Index 0 stands for a key that must not exist.
+        Op::Write { expected: Expected::Absent, .. } => vec![operation("cas", Some(0))],
+        Op::Write { expected: Expected::Revision(revision), .. } => {
+            vec![operation("cas", Some(revision.get()))]
+        }
+        Op::Delete { .. } => vec![operation("delete", None)],
+        // `delete-cas` succeeds for an absent key, whatever the index (`kvsDeleteCASTxn`).
+        Op::DeleteIf { revision, .. } => {
+            vec![operation("check-index", Some(revision.get())), operation("delete", None)]
+        }
+        Op::Check { expected: Expected::Absent, .. } => vec![operation("check-not-exists", None)],
+        Op::Check { expected: Expected::Revision(revision), .. } => {
+            vec![operation("check-index", Some(revision.get()))]
+        }
+    }
+}
+
+/// The operation of ours that Consul's operation at `position` belongs to.
+pub(super) fn op_at(ops: &[Op], position: usize) -> Option<&Op> {
+    let mut end = 0;
+    ops.iter().find(|op| {
+        end += op.weight();
+        position < end
+    })
+}
+
+/// The body of a transaction that writes the key of `put` and binds it to a session. `lock` fails on
+/// a key that another session holds, so the key is deleted first; watchers see both at once.
+pub(super) fn bind(prefix: &str, put: &Op, lease: &Lease) -> Vec<u8> {
+    let key = format!("{prefix}{}", put.key());
+    let value = put.value().map(|value| BASE64.encode(value));
     let delete = Kv { verb: "delete", key: key.clone(), value: None, index: None, session: None };
-    let lock = Kv { verb: "lock", key, value, index: None, session };
+    let lock = Kv { verb: "lock", key, value, index: None, session: Some(lease.id()) };
     serde_json::to_vec(&[Operation { kv: delete }, Operation { kv: lock }]).unwrap_or_default()
 }
 
@@ -122,5 +135,22 @@ impl Failure {
     /// `agent/consul/state/kvs.go`).
     pub(super) fn is_ended_session(&self) -> bool {
         self.what.contains("invalid session")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_operation_of_a_position() {
+        let old = Revision::new(7);
+        let ops = [Op::delete("a"), Op::delete_if("b", old), Op::delete("c")];
+        let keys: Vec<Option<&str>> =
+            (0..5).map(|position| op_at(&ops, position).map(Op::key)).collect();
+        assert_eq!(keys, [Some("a"), Some("b"), Some("b"), Some("c"), None]);
+        for op in ops {
+            assert_eq!(operations("", &op).len(), op.weight());
+        }
     }
 }

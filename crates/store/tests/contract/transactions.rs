@@ -52,7 +52,7 @@ pub(crate) async fn recreated_key_does_not_pass_for_the_old_one(place: &Place) {
             Op::delete_if("nodes/a", old),
             Op::check("nodes/a", Expected::Revision(old)),
         ] {
-            let outcome = store.transact(&[op.clone()]).await.unwrap();
+            let outcome = store.transact(std::slice::from_ref(&op)).await.unwrap();
             assert_eq!(conflicting_key(&outcome), "nodes/a", "{op:?}");
         }
         assert_eq!(entry(&*store, "nodes/a").await, new);
@@ -133,7 +133,10 @@ pub(crate) async fn refuses_too_many_operations_and_too_many_bytes(place: &Place
     let store = place.open();
     let many: Vec<Op> = (0..=MAX_OPS).map(|n| Op::create(format!("k/{n}"), json("1"))).collect();
     let large = [Op::create("k/large", json(&"x".repeat(MAX_BYTES)))];
-    for ops in [&many[..], &large] {
+    let old = create(&*store, "old", "1").await.revision;
+    let conditional: Vec<Op> =
+        (0..=MAX_OPS / 2).map(|n| Op::delete_if(format!("k/{n}"), old)).collect();
+    for ops in [&many[..], &large, &conditional] {
         let error = store.transact(ops).await.unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
     }
@@ -145,7 +148,14 @@ pub(crate) async fn takes_the_largest_transaction(place: &Place) {
     let value = json(&"x".repeat(MAX_BYTES / MAX_OPS - 10));
     let ops: Vec<Op> = (0..MAX_OPS).map(|n| Op::create(format!("k/{n}"), value.clone())).collect();
     assert_eq!(store.transact(&ops).await.unwrap(), TxnOutcome::Committed);
-    assert_eq!(store.list("k/").await.unwrap().entries.len(), MAX_OPS);
+    let written = store.list("k/").await.unwrap().entries;
+    assert_eq!(written.len(), MAX_OPS);
+    for half in written.chunks(MAX_OPS / 2) {
+        let ops: Vec<Op> =
+            half.iter().map(|entry| Op::delete_if(&*entry.key, entry.revision)).collect();
+        assert_eq!(store.transact(&ops).await.unwrap(), TxnOutcome::Committed);
+    }
+    assert_eq!(store.list("k/").await.unwrap().entries, []);
 }
 
 pub(crate) async fn concurrent_increments_are_never_lost(place: &Place) {
