@@ -29,7 +29,8 @@ impl Events {
     /// Subscribes to events of the links with these names, in the calling thread's namespace and
     /// within a runtime.
     pub fn subscribe(names: Vec<String>) -> Result<Self, DatapathError> {
-        let failed = |source| DatapathError::Io { what: "subscribe to events of links".into(), source };
+        let failed =
+            |source| DatapathError::Io { what: "subscribe to events of links".into(), source };
         let socket = Socket::subscribe(GROUP_LINK).map_err(failed)?;
         let socket = register(socket).map_err(failed)?;
         Ok(Self { socket, names })

@@ -145,11 +145,7 @@ async fn off_thread<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(failure(action, network, format!("it ended early: {error}"))))
 }
 
-fn apply(
-    action: &'static str,
-    network: &Network,
-    commands: &[Value],
-) -> Result<(), DatapathError> {
+fn apply(action: &'static str, network: &Network, commands: &[Value]) -> Result<(), DatapathError> {
     let failed = |problem: String| failure(action, network, problem);
     let payload = json!({"nftables": commands}).to_string();
     let output = nft::run(NFT, &["--json", "--file", "-"], payload.as_bytes(), nft::TIMEOUT);

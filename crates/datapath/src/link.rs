@@ -304,8 +304,7 @@ impl Netlink {
 
     /// The link with `index`, if there is one.
     pub async fn link_with_index(&self, index: u32) -> Result<Option<Link>, DatapathError> {
-        self.show(LinkRequest::indexed(index), || format!("read the link with index {index}"))
-            .await
+        self.show(LinkRequest::indexed(index), || format!("read the link with index {index}")).await
     }
 
     /// All links of the namespace.

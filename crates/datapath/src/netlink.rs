@@ -130,9 +130,7 @@ impl Netlink {
             match tokio::time::timeout(timeout, tokio::task::spawn_blocking(work)).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(error)) => Err(Failure::Lost(format!("the work ended early: {error}"))),
-                Err(_) => {
-                    Err(Failure::Lost(format!("no answer within {} s", timeout.as_secs())))
-                }
+                Err(_) => Err(Failure::Lost(format!("no answer within {} s", timeout.as_secs()))),
             }
         } else {
             work()

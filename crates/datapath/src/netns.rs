@@ -139,7 +139,10 @@ impl Drop for Back<'_> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place, on a thread that ends or comes back right after")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place, on a thread that ends or comes back right after"
+)]
 fn enter(fd: BorrowedFd<'_>) -> nix::Result<()> {
     nix::sched::setns(fd, CloneFlags::CLONE_NEWNET)
 }

@@ -61,14 +61,12 @@ impl PeerTable {
         }
     }
 
-    /// All addresses that the table has something to say about, some of them perhaps twice.
-    pub(crate) fn addresses<'a>(
+    /// The addresses of all blocks; those of one host number in ascending order.
+    pub(crate) fn block_addresses<'a>(
         &'a self,
         network: &'a Network,
     ) -> impl Iterator<Item = IpAddr> + 'a {
-        let blocks = self.blocks.keys();
-        let of_blocks = blocks.flat_map(|block| addresses_of(network, *block));
-        of_blocks.chain(self.endpoints.keys().copied())
+        self.blocks.keys().flat_map(|block| addresses_of(network, *block))
     }
 
     /// The addresses for which the two tables may differ. Takes time for the blocks and endpoints of

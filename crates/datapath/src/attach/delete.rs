@@ -6,20 +6,25 @@
 //! is free. The kernel says so, after some 2 ms, by a notification to the group of links. So a helper
 //! process makes the request and stays in it, and the caller goes on with the notification.
 //!
-//! The helper is of no family and has nothing of the caller's: it is the child of a child that has
-//! ended, so that it leaves no zombie to the caller, in a session of its own, and without any of the
-//! caller's descriptors, since runtimes read a plugin's pipes to their end. It hands the kernel's
-//! answer back by a socket: a refusal comes before any notification.
+//! The helper has a session of its own and none of the caller's descriptors, since runtimes read
+//! a plugin's pipes to their end. It hands the kernel's answer back by a socket: a refusal comes before
+//! any notification. A caller that ends leaves it to the system's first process (or to the nearest
+//! subreaper), which collects it; in one that goes on the next deletion does. A child of a child would
+//! need no collecting, but on a busy host it costs the caller milliseconds to have two processes
+//! scheduled.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use log::debug;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use crate::DatapathError;
 use crate::link::{Link, LinkRequest};
@@ -38,13 +43,20 @@ const IFLA_IFNAME: u16 = 3;
 /// Removes a veth pair by its host end, and returns once both ends are gone and the name is free.
 /// Returns whether the host end was there.
 ///
-/// With a [`Netlink`] that carries requests out elsewhere the kernel's own wait takes place there. Else
-/// `netlink` is connected in the calling thread's namespace, and a helper process of no parent and
-/// without descriptors of the caller outlives the call by some 20 ms.
+/// With an offloaded [`Netlink`] the wait for the kernel's readers takes place on its thread, and there is
+/// no helper process: so it is for processes that live long. Else `netlink` must be connected in the
+/// calling thread's namespace; a helper process without descriptors of the caller outlives the call by
+/// some 20 ms, and is collected by the next call if the caller still lives.
+///
+/// # Errors
+///
+/// [`DatapathError::Kernel`] if the kernel refuses (EPERM, EOPNOTSUPP, ...). If no helper process can be
+/// started, or none says how it went, the request is made here.
 pub async fn delete_port(netlink: &Netlink, host_end: &str) -> Result<bool, DatapathError> {
     if netlink.is_offloaded() {
         return netlink.delete_link(host_end).await;
     }
+    collect_helpers();
     let Some(link) = netlink.link(host_end).await? else { return Ok(false) };
     let mut helper = match Helper::start(&link) {
         Ok(helper) => helper,
@@ -166,6 +178,17 @@ impl Helper {
     }
 }
 
+/// Helper processes that have not been collected.
+static HELPERS: Mutex<Vec<Pid>> = Mutex::new(vec![]);
+
+/// Collects the helper processes that have ended.
+fn collect_helpers() {
+    let mut helpers = HELPERS.lock().unwrap_or_else(PoisonError::into_inner);
+    helpers.retain(|pid| {
+        matches!(waitpid(*pid, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
+    });
+}
+
 /// Starts the helper process: sends `request` by the socket `netlink` and the answer by `report`.
 #[expect(unsafe_code, reason = "fork(2), and system calls in the child")]
 fn start_process(request: &[u8], netlink: RawFd, report: RawFd) -> io::Result<()> {
@@ -174,27 +197,15 @@ fn start_process(request: &[u8], netlink: RawFd, report: RawFd) -> io::Result<()
     // may have been changing: its own stack, and `request`, which is borrowed.
     let child = unsafe {
         match libc::fork() {
-            0 => {
-                libc::setsid();
-                match libc::fork() {
-                    0 => delete(request, netlink, report),
-                    -1 => libc::_exit(1),
-                    _ => libc::_exit(0),
-                }
-            }
+            0 => delete(request, netlink, report),
             child => child,
         }
     };
     if child < 0 {
         return Err(io::Error::last_os_error());
     }
-    match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None) {
-        Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => Ok(()),
-        // A caller that ignores SIGCHLD has no children to wait for.
-        Err(nix::Error::ECHILD) => Ok(()),
-        Ok(_) => Err(io::Error::other("no second process could be started")),
-        Err(error) => Err(error.into()),
-    }
+    HELPERS.lock().unwrap_or_else(PoisonError::into_inner).push(Pid::from_raw(child));
+    Ok(())
 }
 
 /// The helper process. It ends without a report if it could not even make the request.
@@ -216,7 +227,9 @@ unsafe fn delete(request: &[u8], netlink: RawFd, report: RawFd) -> ! {
         let closed = (low == 0 || close(0, low - 1))
             && close(low + 1, high - 1)
             && close(high + 1, u32::MAX);
-        // Nor does it keep the caller's directory from being unmounted.
+        // Signals to the caller's group are not for it, nor does it keep the caller's directory from
+        // being unmounted.
+        libc::setsid();
         if !closed || libc::chdir(c"/".as_ptr()) != 0 {
             libc::_exit(1);
         }

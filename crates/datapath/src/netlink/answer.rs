@@ -89,8 +89,9 @@ fn acknowledgement(payload: &[u8], flags: u16) -> Option<Answer<'_>> {
         return Some(Answer::Acknowledged);
     }
     // The request follows, its header at least; then the attributes.
-    let request = if flags & NLM_F_CAPPED != 0 { HEADER as u32 } else { u32_at(payload, 4)? };
-    let attributes = usize::try_from(request).ok()?.next_multiple_of(4) + 4;
+    let capped = flags & NLM_F_CAPPED != 0;
+    let request = if capped { HEADER } else { usize::try_from(u32_at(payload, 4)?).ok()? };
+    let attributes = 4 + request.checked_next_multiple_of(4)?;
     let said = if flags & NLM_F_ACK_TLVS == 0 {
         None
     } else {

@@ -78,7 +78,7 @@ impl From<io::Error> for Failure {
 /// A socket in the network namespace in which it was opened.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    socket: netlink_sys::Socket,
+    inner: netlink_sys::Socket,
     buffer: Vec<u8>,
     sequence: u32,
     /// The kernel has been asked to filter dumps.
@@ -92,7 +92,7 @@ impl Socket {
         // A kernel that knows neither leaves out its sentence; nothing else changes.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
-        Ok(Self { socket, buffer: Vec::new(), sequence: 0, strict: false })
+        Ok(Self { inner: socket, buffer: Vec::new(), sequence: 0, strict: false })
     }
 
     /// Opens a socket that receives the notifications of the groups in `groups`, a mask of
@@ -100,7 +100,7 @@ impl Socket {
     pub(crate) fn subscribe(groups: u32) -> io::Result<Self> {
         let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
         socket.bind(&netlink_sys::SocketAddr::new(0, groups))?;
-        Ok(Self { socket, buffer: Vec::new(), sequence: 0, strict: false })
+        Ok(Self { inner: socket, buffer: Vec::new(), sequence: 0, strict: false })
     }
 
     /// Sends all requests in one message and returns the kernel's answer to each.
@@ -124,9 +124,8 @@ impl Socket {
                 let index = message.sequence.wrapping_sub(first) as usize;
                 let Some(outcome) = outcomes.get_mut(index) else { continue };
                 match message.answer {
-                    Answer::Acknowledged => {}
+                    Answer::Acknowledged | Answer::Done(_) => {}
                     Answer::Refused(refusal) => *outcome = Err(refusal),
-                    Answer::Done(_) => {}
                     Answer::Object(payload) => {
                         let object = parse(message.kind, payload);
                         if let (Ok(objects), Some(object)) = (outcome, object) {
@@ -150,7 +149,7 @@ impl Socket {
     ) -> Result<T, Failure> {
         if !self.strict {
             // A kernel that does not know it lists more than was asked for; callers filter too.
-            let _ = self.socket.set_netlink_get_strict_chk(true);
+            let _ = self.inner.set_netlink_get_strict_chk(true);
             self.strict = true;
         }
         let mut busy = None;
@@ -224,7 +223,7 @@ impl Socket {
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         loop {
-            match self.socket.send(bytes, 0) {
+            match self.inner.send(bytes, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result.map(drop),
             }
@@ -238,7 +237,7 @@ impl Socket {
             if left.is_zero() {
                 return Err(Failure::Lost(format!("no answer within {} s", TIMEOUT.as_secs())));
             }
-            wait(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], left)?;
+            wait(&mut [PollFd::new(self.inner.as_fd(), PollFlags::POLLIN)], left)?;
         }
         Ok(())
     }
@@ -247,7 +246,7 @@ impl Socket {
     fn try_receive(&mut self) -> Result<Option<()>, Failure> {
         self.buffer.clear();
         self.buffer.reserve(BUFFER);
-        match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+        match self.inner.recv(&mut self.buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
             Ok(length) if length > self.buffer.len() => {
                 Err(Failure::Lost(format!("an answer of {length} bytes is too long")))
             }
@@ -261,13 +260,13 @@ impl Socket {
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.inner.as_raw_fd()
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.inner.as_fd()
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod entries;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -60,9 +61,8 @@ pub async fn reconcile(
     let work = move |socket: &mut Socket| {
         let deadline = Instant::now() + TIMEOUT;
         let observed = dump(socket, devices)?;
-        let changes = observed.changes_to(&Entries::of(&network, &table));
-        drop(observed);
-        make(socket, devices, &changes, deadline)
+        let desired = Entries::of(&network, &table);
+        make(socket, devices, observed.changes_to(&desired), deadline)
     };
     netlink.bulk(TIMEOUT, what, work).await
 }
@@ -86,7 +86,7 @@ pub async fn apply_change(
     }
     let what = || format!("program changed peers (bridge index {})", devices.bridge);
     let work = move |socket: &mut Socket| {
-        make(socket, devices, &changes, Instant::now() + TIMEOUT)
+        make(socket, devices, changes.into_iter(), Instant::now() + TIMEOUT)
     };
     netlink.bulk(TIMEOUT, what, work).await
 }
@@ -124,17 +124,21 @@ fn dump(socket: &mut Socket, Devices { bridge, vxlan }: Devices) -> Result<Entri
         question.header.family = family;
         question.attributes.push(NeighbourAttribute::IfIndex(bridge));
         let question = RouteNetlinkMessage::GetNeighbour(question);
-        let neighbours = socket.dump(&question, |neighbours: &mut Vec<_>, _, payload| {
+        let neighbours = socket.dump(&question, |neighbours: &mut HashMap<_, _>, _, payload| {
             if let Some(entry) = Entry::of(payload)
                 && entry.index == bridge
                 && entry.state == NeighbourState::Permanent
                 && let (Some(address), Some(mac)) = (entry.address, entry.mac)
                 && !address.is_multicast()
             {
-                neighbours.push((address, mac));
+                neighbours.insert(address, mac);
             }
         })?;
-        entries.neighbours.extend(neighbours);
+        if entries.neighbours.is_empty() {
+            entries.neighbours = neighbours;
+        } else {
+            entries.neighbours.extend(neighbours);
+        }
     }
     Ok(entries)
 }
@@ -182,16 +186,19 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
 fn make(
     socket: &mut Socket,
     devices: Devices,
-    changes: &[Change],
+    mut changes: impl Iterator<Item = Change>,
     deadline: Instant,
 ) -> Result<Report, Failure> {
     let mut report = Report::default();
-    for batch in changes.chunks(BATCH) {
+    loop {
+        let batch: Vec<Change> = changes.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            return Ok(report);
+        }
         if Instant::now() > deadline {
             let done = report.set + report.removed + report.failed;
             return Err(Failure::Lost(format!(
-                "{done} of {} changes made within {} s; will compare all of them again",
-                changes.len(),
+                "only {done} changes made within {} s; compare all of them again",
                 TIMEOUT.as_secs()
             )));
         }
@@ -215,7 +222,6 @@ fn make(
             report.failed += 1;
         }
     }
-    Ok(report)
 }
 
 fn request(Devices { bridge, vxlan }: Devices, change: Change) -> Request {

@@ -132,7 +132,8 @@ async fn plugged(netlink: &Netlink, bridge: &str, host_end: &str, addresses: &[&
 }
 
 fn pings(from: &Netns, address: &str) -> bool {
-    from.run(Entry::NewThread, || try_sh(&format!("busybox ping -c 1 -W 1 {address}")).is_ok()).unwrap()
+    from.run(Entry::NewThread, || try_sh(&format!("busybox ping -c 1 -W 1 {address}")).is_ok())
+        .unwrap()
 }
 
 #[test]

@@ -120,17 +120,26 @@ fn changes_program_what_a_comparison_would() {
         };
         // A block of four host numbers: four MACs in two tables, eight addresses.
         step("blocks", &|table| *table = blocks(64, 10, 2), report(160, 0)).await;
-        step("moved", &|table| drop(table.blocks.insert("0-256-2".parse().unwrap(), vtep(77))), {
-            report(4, 0)
-        })
-        .await;
+        let moved = "0-256-2".parse().unwrap();
+        let to = vtep(77);
+        step("moved", &|table| table.blocks.extend([(moved, to)]), report(4, 0)).await;
         let at = Endpoint::At { mac: own, vtep: vtep(88) };
         let lent = address("10.9.1.1");
-        step("lent", &|table| drop(table.endpoints.insert(lent, at)), report(3, 0)).await;
-        step("came here", &|table| drop(table.endpoints.insert(lent, Endpoint::Here)), report(0, 3))
-            .await;
-        step("block rule again", &|table| drop(table.endpoints.remove(&lent)), report(1, 0)).await;
-        step("block gone", &|table| drop(table.blocks.pop_last()), report(0, 16)).await;
+        step("lent", &|table| table.endpoints.extend([(lent, at)]), report(3, 0)).await;
+        let here = (lent, Endpoint::Here);
+        step("came here", &|table| table.endpoints.extend([here]), report(0, 3)).await;
+        step(
+            "block rule again",
+            &|table| table.endpoints.retain(|address, _| *address != lent),
+            report(1, 0),
+        )
+        .await;
+        step(
+            "block gone",
+            &|table| table.blocks.retain(|block, _| block.first().get() != 256),
+            report(0, 16),
+        )
+        .await;
         step("nothing", &|_| {}, Report::default()).await;
         step("all gone", &|table| *table = PeerTable::default(), report(0, 144)).await;
     });

@@ -17,7 +17,8 @@ const ADDRESSES: usize = 65_536;
 /// Time that the process has spent on its processors.
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    let microseconds =
+        usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(microseconds.try_into().unwrap())
 }
 
@@ -38,19 +39,19 @@ fn programs_65536_addresses_within_two_seconds_and_a_block_within_three_millisec
         // Forgets the peak of what ran before (`clear_refs`, proc(5)).
         std::fs::write("/proc/self/clear_refs", "5").unwrap();
         let before = status("VmRSS");
-        for (what, desired, expected) in [
-            ("made", &table, report(3 * ADDRESSES, 0)),
-            ("compared", &table, report(0, 0)),
-        ] {
+        for (what, desired, expected) in
+            [("made", &table, report(3 * ADDRESSES, 0)), ("compared", &table, report(0, 0))]
+        {
             let (started, used) = (Instant::now(), cpu());
             assert_eq!(host.reconcile(desired).await, expected);
             let took = started.elapsed();
-            println!("{ADDRESSES} addresses {what} in {took:?}, {:?} of CPU", cpu() - used);
+            println!("{ADDRESSES} addresses {what} in {took:?}, {:?} of CPU", cpu().saturating_sub(used));
             assert!(took < Duration::from_secs(2), "{what}: {took:?}");
         }
         let peak = status("VmHWM");
         println!("peak memory {peak} KiB, {} KiB of it for the tables", peak - before);
-        assert!(peak < 40 * 1024, "peak memory {peak} KiB");
+        // What ran before in this process is not counted.
+        assert!(peak - before < 25 * 1024, "{} KiB for the tables", peak - before);
 
         let mut old = table;
         let mut times = vec![];
@@ -63,7 +64,7 @@ fn programs_65536_addresses_within_two_seconds_and_a_block_within_three_millisec
             }
             let used = cpu();
             assert_eq!(host.change(&old, &new).await.failed, 0);
-            times.push(cpu() - used);
+            times.push(cpu().saturating_sub(used));
             old = new;
         }
         times.sort_unstable();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use weft_model::{HostNumber, MacAddr, Network, PoolIndex};
 
-use crate::peers::{Endpoint, PeerTable};
+use crate::peers::{Endpoint, PeerTable, Remote};
 
 /// The entries of the three tables, as they are or should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,62 +45,75 @@ impl Change {
 impl Entries {
     /// The entries that `table` asks for in `network`.
     pub fn of(network: &Network, table: &PeerTable) -> Self {
-        Self::for_addresses(network, table, table.addresses(network))
+        let mut entries = Self::default();
+        entries.add(network, table, table.block_addresses(network));
+        entries.add_endpoints(network, table, table.endpoints.keys().copied());
+        entries
     }
 
     /// The entries that `table` asks for, as far as these addresses go.
+    fn for_addresses(network: &Network, table: &PeerTable, addresses: &BTreeSet<IpAddr>) -> Self {
+        let mut entries = Self::default();
+        entries.add(network, table, addresses.iter().copied());
+        entries.add_endpoints(network, table, addresses.iter().copied());
+        entries
+    }
+
+    /// Adds the addresses among `addresses` that the rule of blocks applies to.
+    fn add(
+        &mut self,
+        network: &Network,
+        table: &PeerTable,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) {
+        for address in addresses.filter(|address| !table.endpoints.contains_key(address)) {
+            self.insert(address, table.remote(network, address));
+        }
+    }
+
+    /// Adds the addresses among `addresses`, which ascend, that have an endpoint.
     ///
     /// Addresses of one container share its MAC, and a MAC lies behind one VTEP. Tables that give it two
     /// contradict themselves; then an endpoint counts more than a block, and the greater address more
     /// than the lesser: the outcome must not depend on the order of changes.
-    fn for_addresses(
+    fn add_endpoints(
+        &mut self,
         network: &Network,
         table: &PeerTable,
         addresses: impl Iterator<Item = IpAddr>,
-    ) -> Self {
-        let mut entries = Self::default();
-        let mut deciding: HashMap<MacAddr, (bool, IpAddr)> = HashMap::new();
-        for address in addresses {
-            let Some(remote) = table.remote(network, address) else { continue };
-            entries.neighbours.insert(address, remote.mac);
-            entries.bridge.insert(remote.mac);
-            let rank = (table.endpoints.contains_key(&address), address);
-            let decides = deciding.entry(remote.mac).or_insert(rank);
-            if *decides <= rank {
-                *decides = rank;
-                entries.vxlan.insert(remote.mac, remote.vtep);
-            }
+    ) {
+        for address in addresses.filter(|address| table.endpoints.contains_key(address)) {
+            self.insert(address, table.remote(network, address));
         }
-        entries
+    }
+
+    fn insert(&mut self, address: IpAddr, remote: Option<Remote>) {
+        if let Some(Remote { mac, vtep }) = remote {
+            self.neighbours.insert(address, mac);
+            self.bridge.insert(mac);
+            self.vxlan.insert(mac, vtep);
+        }
     }
 
     /// The changes that turn `self` into `desired`, in an order that leaves no gap: a MAC is known
     /// before an address points at it, and forgotten after; what moves is replaced.
-    pub fn changes_to(&self, desired: &Self) -> Vec<Change> {
-        let mut changes = vec![];
-        for (mac, vtep) in &desired.vxlan {
-            if self.vxlan.get(mac) != Some(vtep) {
-                changes.push(Change::SetVxlan(*mac, *vtep));
-            }
-        }
-        changes.extend(desired.bridge.difference(&self.bridge).copied().map(Change::SetBridge));
-        for (address, mac) in &desired.neighbours {
-            if self.neighbours.get(address) != Some(mac) {
-                changes.push(Change::SetNeighbour(*address, *mac));
-            }
-        }
-        for address in self.neighbours.keys() {
-            if !desired.neighbours.contains_key(address) {
-                changes.push(Change::RemoveNeighbour(*address));
-            }
-        }
-        changes.extend(self.bridge.difference(&desired.bridge).copied().map(Change::RemoveBridge));
-        for (mac, vtep) in &self.vxlan {
-            if !desired.vxlan.contains_key(mac) {
-                changes.push(Change::RemoveVxlan(*mac, *vtep));
-            }
-        }
-        changes
+    pub fn changes_to<'a>(&'a self, desired: &'a Self) -> impl Iterator<Item = Change> + 'a {
+        let set_vxlan =
+            desired.vxlan.iter().filter(|(mac, vtep)| self.vxlan.get(mac) != Some(vtep));
+        let set_bridge = desired.bridge.difference(&self.bridge);
+        let set_neighbours = desired.neighbours.iter();
+        let set_neighbours =
+            set_neighbours.filter(|(ip, mac)| self.neighbours.get(ip) != Some(mac));
+        let neighbours = self.neighbours.keys().filter(|ip| !desired.neighbours.contains_key(ip));
+        let bridge = self.bridge.difference(&desired.bridge);
+        let vxlan = self.vxlan.iter().filter(|(mac, _)| !desired.vxlan.contains_key(mac));
+        set_vxlan
+            .map(|(mac, vtep)| Change::SetVxlan(*mac, *vtep))
+            .chain(set_bridge.copied().map(Change::SetBridge))
+            .chain(set_neighbours.map(|(ip, mac)| Change::SetNeighbour(*ip, *mac)))
+            .chain(neighbours.copied().map(Change::RemoveNeighbour))
+            .chain(bridge.copied().map(Change::RemoveBridge))
+            .chain(vxlan.map(|(mac, vtep)| Change::RemoveVxlan(*mac, *vtep)))
     }
 
     /// Makes one change.
@@ -135,20 +148,21 @@ pub fn changes_between(network: &Network, old: &PeerTable, new: &PeerTable) -> V
     let siblings = hosts.iter().filter_map(|(pool, host)| network.addresses(*pool, *host));
     addresses.extend(siblings.flat_map(|addresses| addresses.iter()));
     for endpoints in [&old.endpoints, &new.endpoints] {
-        let sharing = endpoints.iter().filter(|(_, endpoint)| {
-            matches!(endpoint, Endpoint::At { mac, .. } if macs.contains(mac))
-        });
+        let sharing = endpoints.iter().filter(
+            |(_, endpoint)| matches!(endpoint, Endpoint::At { mac, .. } if macs.contains(mac)),
+        );
         addresses.extend(sharing.map(|(address, _)| *address));
     }
-    let of = |table| Entries::for_addresses(network, table, addresses.iter().copied());
-    let mut changes = of(old).changes_to(&of(new));
-    // What else is known of other MACs is not complete, and has not changed.
-    changes.retain(|change| match change {
-        Change::SetVxlan(mac, _) | Change::SetBridge(mac) => macs.contains(mac),
-        Change::RemoveBridge(mac) | Change::RemoveVxlan(mac, _) => macs.contains(mac),
+    let of = |table| Entries::for_addresses(network, table, &addresses);
+    // Other MACs are not complete here, and have not changed.
+    let complete = |change: &Change| match change {
         Change::SetNeighbour(..) | Change::RemoveNeighbour(_) => true,
-    });
-    changes
+        Change::SetVxlan(mac, _)
+        | Change::SetBridge(mac)
+        | Change::RemoveBridge(mac)
+        | Change::RemoveVxlan(mac, _) => macs.contains(mac),
+    };
+    of(old).changes_to(&of(new)).filter(complete).collect()
 }
 
 #[cfg(test)]
