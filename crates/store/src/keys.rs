@@ -9,7 +9,8 @@
 //! | `alive/<node>` | heartbeat of a node: bound to its agent's lease |
 //! | `blocks/<network>/<group>/<pool>-<first>-<bits>` | owner of a block |
 //! | `endpoints/<network>/<group>/<block>/<address>` | node of an address that is an exception to its block |
-//! | `sticky/<network>/<block>/<id>` | address of a stable identity |
+//! | `identities/<network>/<id>` | address of a stable identity, found by the identity |
+//! | `sticky/<network>/<block>/<id>` | the same, found by the block; both are written together |
 //! | `requests/<lender>/<network>/<loan>` | request to borrow an address, and the answer |
 //! | `revisions/<shard>/<network>/<group>` | written with each change of the group's blocks or endpoints |
 //!
@@ -140,6 +141,16 @@ pub fn endpoint(network: &NetworkName, block: &Block, address: IpAddr) -> String
 pub fn endpoint_of(key: &str) -> Option<(NetworkName, Block, IpAddr)> {
     let [network, group, block, address] = segments(key, "endpoints/")?;
     Some((canonical(network)?, block_in(group, block)?, canonical(address)?))
+}
+
+/// Prefix of the stable identities of a network.
+pub fn identities_prefix(network: &NetworkName) -> String {
+    format!("identities/{network}/")
+}
+
+/// The address of a stable identity, found by the identity.
+pub fn identity(network: &NetworkName, id: StickyId) -> String {
+    format!("identities/{network}/{id}")
 }
 
 /// Prefix of the sticky addresses of a network.
