@@ -7,9 +7,9 @@ use log::debug;
 use weft_cluster::networks;
 use weft_cni::result::{Dns, Interface};
 use weft_cni::{CniError, CniResult, Request, code};
-use weft_datapath::attach::{self, Hairpin, InterfaceSpec, PortSpec, Route};
+use weft_datapath::attach::{self, Hairpin, InterfaceSpec, Port, PortSecurity, PortSpec, Route};
 use weft_datapath::netlink::Netlink;
-use weft_datapath::netns::Netns;
+use weft_datapath::netns::{Entry, Netns};
 use weft_model::{MacAddr, Network, device};
 use weft_wiring::SegmentState;
 use weft_wiring::setup::OwnAddress;
@@ -76,7 +76,7 @@ impl Sandbox {
             )));
         }
         // Only who enters it learns whether it is a namespace of networks.
-        let inside = Netlink::open_in(&netns)
+        let inside = Netlink::open_in(&netns, Entry::CallingThread)
             .map_err(|error| kernel_error("enter the container's namespace", error))?;
         Ok(Self { netns, inside, path })
     }
@@ -105,14 +105,13 @@ async fn connect<'a>(
     let mut port = PortSpec {
         host_end: &call.host_end,
         host_mac: MacAddr::from_seed(&call.host_end),
-        alias: &alias,
         bridge: state.bridge,
         mtu: state.mtu,
         ifname: request.ifname(),
         netns: &sandbox.netns,
     };
-    let state = match make_port(call, &network, state, &mut port).await {
-        Ok(state) => state,
+    let (state, made) = match make_port(call, &network, state, &mut port).await {
+        Ok(made) => made,
         Err(error) => {
             // A container that is attached already keeps its address.
             if call.is_attached().await {
@@ -132,6 +131,7 @@ async fn connect<'a>(
     let mac = wishes.mac.unwrap_or_else(|| mac_for(&network, &ips, call));
     let routes = routes(&assigned);
     let interface = InterfaceSpec {
+        index: made.interface,
         ifname: request.ifname(),
         netns: &sandbox.netns,
         mac,
@@ -143,7 +143,9 @@ async fn connect<'a>(
         weft_netconf::Hairpin::Off => Hairpin::Off,
     };
     // Before there is a carrier: afterwards the host's end would have a link-local address already.
-    attach::secure_port(call.host.netlink(), &port, mac, hairpin)
+    let security =
+        PortSecurity { index: made.host_end, name: &call.host_end, alias: &alias, mac, hairpin };
+    attach::secure_port(call.host.netlink(), &security)
         .await
         .map_err(|error| call.error("protect the interface", error))?;
     attach::configure_interface(&sandbox.inside, &interface)
@@ -211,10 +213,10 @@ async fn make_port(
     network: &Network,
     state: SegmentState,
     port: &mut PortSpec<'_>,
-) -> Result<SegmentState, CniError> {
+) -> Result<(SegmentState, Port), CniError> {
     let failed = |error| call.error("make the interface", error);
     match attach::create_port(call.host.netlink(), port).await {
-        Ok(()) => return Ok(state),
+        Ok(made) => return Ok((state, made)),
         Err(error) if error.is_exists() => {
             let msg = format!(
                 "interface {} exists in the container, or {} is attached already; DEL it first",
@@ -230,8 +232,8 @@ async fn make_port(
     let state = call.host.ensure(network, call.own_address()).await;
     let state = state.map_err(|error| call.error("put the network on this host", error))?;
     port.bridge = state.bridge;
-    attach::create_port(call.host.netlink(), port).await.map_err(failed)?;
-    Ok(state)
+    let made = attach::create_port(call.host.netlink(), port).await.map_err(failed)?;
+    Ok((state, made))
 }
 
 /// The MAC that follows from the address; from the attachment where a foreign IPAM gave an address

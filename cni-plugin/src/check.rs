@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use weft_cni::{CniError, Request, code};
 use weft_datapath::attach::{self, Expected};
 use weft_datapath::netlink::Netlink;
-use weft_datapath::netns::Netns;
+use weft_datapath::netns::{Entry, Netns};
 use weft_wiring::SegmentState;
 
 use crate::attachment::Call;
@@ -29,7 +29,7 @@ pub(crate) async fn check(request: &Request) -> Result<(), CniError> {
 
     let netns = Netns::open(request.netns().unwrap_or_default())
         .map_err(|error| CniError::new(code::INVALID_NETNS, format!("CNI_NETNS: {error}")))?;
-    let inside = Netlink::open_in(&netns)
+    let inside = Netlink::open_in(&netns, Entry::CallingThread)
         .map_err(|error| kernel_error("enter the container's namespace", error))?;
     let own = previous
         .interfaces

@@ -37,6 +37,10 @@ pub struct BlockManager {
     idle_since: BTreeMap<Block, Duration>,
     /// Since when requests to this node stand answered.
     answered_since: BTreeMap<LoanId, Duration>,
+    /// Whether addresses are kept for identities.
+    has_kept: bool,
+    /// Whether an idle block stands beside others.
+    has_spare: bool,
 }
 
 impl BlockManager {
@@ -49,7 +53,15 @@ impl BlockManager {
             policy,
             idle_since: BTreeMap::new(),
             answered_since: BTreeMap::new(),
+            has_kept: false,
+            has_spare: false,
         }
+    }
+
+    /// Returns whether the last round left something that is due after some time: idle blocks, kept
+    /// addresses, answered requests.
+    pub fn has_deadlines(&self) -> bool {
+        self.has_kept || !self.answered_since.is_empty() || self.has_spare
     }
 
     /// Does what `view` makes necessary. The first failure ends the round; what follows it is done in
@@ -65,6 +77,7 @@ impl BlockManager {
         lending::reclaim(&self.cluster, &ledger, view).await?;
         borrowing::tidy(&self.cluster, &ledger, view).await?;
         sticky::expire(&self.cluster, &ledger).await?;
+        self.has_kept = ledger.has_kept()?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;
         self.release_idle(&ledger).await?;
@@ -154,6 +167,7 @@ impl BlockManager {
         let idle = |counts: &Counts| counts.reserved == 0;
         self.idle_since
             .retain(|block, _| usage.iter().any(|(b, counts)| b == block && idle(counts)));
+        self.has_spare = usage.len() > 1 && usage.iter().any(|(_, counts)| idle(counts));
         let mut kept = usage.len();
         let mut free: u32 = usage.iter().map(|(_, counts)| counts.free).sum();
         // The highest first: the cluster's addresses stay low and legible.

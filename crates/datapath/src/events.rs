@@ -1,5 +1,6 @@
 //! Events of links.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -18,39 +19,71 @@ const BURST: Duration = Duration::from_millis(20);
 /// The group of notifications about links (`RTMGRP_LINK`).
 const GROUP_LINK: u32 = 1;
 
-/// A subscription to events of certain links.
+/// A subscription to events of all links of a namespace.
 #[derive(Debug)]
 pub struct Events {
     socket: AsyncFd<Socket>,
-    names: Vec<String>,
+}
+
+/// Links to which something has happened within one burst.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// The links with these names.
+    Links(BTreeSet<String>),
+    /// Perhaps any: the kernel had more to say than the socket's buffer holds.
+    Any,
+}
+
+impl Changed {
+    /// Returns whether something has happened to the link called `name`, or may have.
+    pub fn concerns(&self, name: &str) -> bool {
+        match self {
+            Self::Links(names) => names.contains(name),
+            Self::Any => true,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Links(names), Self::Links(more)) => names.extend(more),
+            _ => *self = Self::Any,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Links(names) if names.is_empty())
+    }
 }
 
 impl Events {
-    /// Subscribes to events of the links with these names, in the calling thread's namespace and
-    /// within a runtime.
-    pub fn subscribe(names: Vec<String>) -> Result<Self, DatapathError> {
+    /// Subscribes to events of the links of the calling thread's namespace, within a runtime.
+    pub fn subscribe() -> Result<Self, DatapathError> {
         let failed =
             |source| DatapathError::Io { what: "subscribe to events of links".into(), source };
         let socket = Socket::subscribe(GROUP_LINK).map_err(failed)?;
         let socket = register(socket).map_err(failed)?;
-        Ok(Self { socket, names })
+        Ok(Self { socket })
     }
 
-    /// Waits until something has happened to one of the links, or may have: the kernel drops
-    /// notifications when there are too many, and says so. Never resolves once the socket has failed;
-    /// callers compare on a timer too.
-    pub async fn changed(&mut self) {
-        while !self.next().await {}
+    /// Waits until something has happened to a link, and collects what follows within a moment. Never
+    /// resolves once the socket has failed; callers compare on a timer too.
+    pub async fn changed(&mut self) -> Changed {
+        let mut changed = self.next().await;
+        while changed.is_empty() {
+            changed = self.next().await;
+        }
         let burst = async {
             loop {
-                self.next().await;
+                let more = self.next().await;
+                changed.add(more);
             }
         };
         let _ = tokio::time::timeout(BURST, burst).await;
+        changed
     }
 
-    /// Waits for notifications; returns whether one of the links is among them, or may be.
-    async fn next(&mut self) -> bool {
+    /// Waits for notifications; returns the links that they are about.
+    async fn next(&mut self) -> Changed {
         let mut ready = match self.socket.readable_mut().await {
             Ok(ready) => ready,
             Err(error) => {
@@ -58,20 +91,19 @@ impl Events {
                 return std::future::pending().await;
             }
         };
-        let mut concerned = false;
-        let names = &self.names;
+        let mut names = BTreeSet::new();
         let read = ready.get_inner_mut().notifications(|kind, payload| {
-            concerned |= parse(kind, payload).is_some_and(|message| concerns(names, &message));
+            names.extend(parse(kind, payload).as_ref().and_then(link_name));
         });
         match read {
             Ok(()) => ready.clear_ready(),
-            Err(Failure::Lost(_)) => concerned = true,
+            Err(Failure::Lost(_)) => return Changed::Any,
             Err(error) => {
                 warn!("events of links: {error:?}");
                 return std::future::pending().await;
             }
         }
-        concerned
+        Changed::Links(names)
     }
 }
 
@@ -81,12 +113,14 @@ fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
-fn concerns(names: &[String], message: &RouteNetlinkMessage) -> bool {
+/// The link that a notification is about.
+fn link_name(message: &RouteNetlinkMessage) -> Option<String> {
     let (RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) = message else {
-        return false;
+        return None;
     };
     // Events of a bridge's ports come a second time in the bridge's own family.
-    let name = link_of(&RouteNetlinkMessage::NewLink(link.clone())).map(|link| link.name);
-    link.header.interface_family != AddressFamily::Bridge
-        && name.is_some_and(|name| names.contains(&name))
+    if link.header.interface_family == AddressFamily::Bridge {
+        return None;
+    }
+    link_of(&RouteNetlinkMessage::NewLink(link.clone())).map(|link| link.name)
 }

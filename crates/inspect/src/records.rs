@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use weft_allocator::AllocatorError;
-use weft_allocator::borrowing::{Requested, View};
-use weft_cluster::{Cluster, networks};
+use weft_cluster::{Cluster, NetworkView, networks};
 use weft_files::{FileError, Inode};
 use weft_ledger::ledger::Counts;
 use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
-use weft_model::{Block, ContainerId, IfName, LoanId, Network, NetworkName, NodeName};
-use weft_store::{keys, typed};
+use weft_model::{Block, ContainerId, IfName, LoanId, Network, NodeName};
 
 /// How often to read what others are changing meanwhile.
 const TRIES: usize = 5;
@@ -111,7 +109,7 @@ pub struct Books {
     /// What could not be read of the ledger, in words.
     pub damage: Vec<String>,
     /// What the store says.
-    pub view: View,
+    pub view: NetworkView,
 }
 
 impl Books {
@@ -129,7 +127,7 @@ impl Books {
             stranded: vec![],
             returns: vec![],
             damage: vec![],
-            view: View::default(),
+            view: NetworkView::default(),
         };
         // A look leaves no directories behind where there is no ledger.
         if let Some(cached) = networks::cached(data_dir, network.name())? {
@@ -149,7 +147,7 @@ impl Books {
             }
             books.returns = ledger.returns()?;
         }
-        books.view = view(cluster, network.name()).await?;
+        books.view = cluster.network_view(network.name()).await?;
         Ok(books)
     }
 
@@ -172,21 +170,4 @@ pub fn shown(reservation: &Reservation) -> String {
         return format!("host {} of pool {}", reservation.host, reservation.pool);
     }
     addresses.join(" and ")
-}
-
-/// What the store says of a network now.
-pub async fn view(cluster: &Cluster, name: &NetworkName) -> Result<View, AllocatorError> {
-    let mut view = View { blocks: cluster.blocks(name).await?, ..View::default() };
-    for entry in cluster.store().list(&keys::endpoints_prefix(name)).await?.entries {
-        if let Some(address) = keys::endpoint_of(&entry.key) {
-            view.endpoints.insert(address, (typed::decode(&entry)?, entry.revision));
-        }
-    }
-    for entry in cluster.store().list(&keys::requests_prefix(name)).await?.entries {
-        if let Some(loan) = keys::request_of(&entry.key) {
-            let requested = Requested { record: typed::decode(&entry)?, revision: entry.revision };
-            view.requests.insert(loan, requested);
-        }
-    }
-    Ok(view)
 }

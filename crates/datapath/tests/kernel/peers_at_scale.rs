@@ -45,7 +45,10 @@ fn programs_65536_addresses_within_two_seconds_and_a_block_within_three_millisec
             let (started, used) = (Instant::now(), cpu());
             assert_eq!(host.reconcile(desired).await, expected);
             let took = started.elapsed();
-            println!("{ADDRESSES} addresses {what} in {took:?}, {:?} of CPU", cpu().saturating_sub(used));
+            println!(
+                "{ADDRESSES} addresses {what} in {took:?}, {:?} of CPU",
+                cpu().saturating_sub(used)
+            );
             assert!(took < Duration::from_secs(2), "{what}: {took:?}");
         }
         let peak = status("VmHWM");

@@ -18,6 +18,12 @@ impl Ledger {
         Ok(self.lock()?.kept_slot(Some(sticky), Want::Any)?.is_some())
     }
 
+    /// Returns whether addresses are kept for identities.
+    pub fn has_kept(&self) -> Result<bool, FileError> {
+        let names = files::names_in(&self.dir.reservations())?;
+        Ok(names.iter().any(|name| name.starts_with(KEPT)))
+    }
+
     /// Frees the addresses whose identities have not come back in time, and says which.
     pub fn expire(&self) -> Result<Vec<Reservation>, FileError> {
         let mut expired = vec![];

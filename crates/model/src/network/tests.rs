@@ -114,7 +114,9 @@ fn finds_the_host_of_a_mac_in_every_kind_of_pool() {
         let mac = network.addresses(index, host).unwrap().mac;
         assert_eq!(network.host_of(mac), Some((index, host)), "{address}");
     }
-    for foreign in ["02:42:0a:0b:00:01", "02:43:0a:09:00:01", "06:00:0a:09:00:01", "06:07:00:00:00:01"] {
+    for foreign in
+        ["02:42:0a:0b:00:01", "02:43:0a:09:00:01", "06:00:0a:09:00:01", "06:07:00:00:00:01"]
+    {
         assert_eq!(network.host_of(foreign.parse().unwrap()), None, "{foreign}");
     }
 }
