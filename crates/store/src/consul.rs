@@ -4,6 +4,7 @@
 //! transactions, the index of an empty prefix, a deadline on every request, and unchanged keys.
 //!
 //! - [`access`]: tells an empty list from one that the token may not read.
+//! - [`folder`]: keeps waits on empty prefixes quiet.
 //! - [`http`]: one request and its reply.
 //! - [`kv`]: entries and transactions in Consul's JSON.
 //! - [`options`]: address, token, certificates.
@@ -12,7 +13,7 @@
 //! |---|---|
 //! | `get` | `GET /v1/kv/<key>?consistent`; the revision is `ModifyIndex`, a Raft index of the whole server |
 //! | `list` | `GET /v1/kv/<prefix>?recurse&consistent`: one answer, one moment |
-//! | `wait_key`, `wait_prefix` | the same with `index=<cursor>&wait=…` and without `consistent`; the answer is the state |
+//! | `wait_key`, `wait_prefix` | the same with `index=<cursor>&wait=…` and without `consistent`; the answer is the state. A wait that finds no key creates the [`folder`] of its prefix |
 //! | `transact` | `PUT /v1/txn` |
 //! | `grant_lease` | `PUT /v1/session/create`: no checks but the TTL, behaviour `delete`, no lock delay |
 //! | `renew_lease`, `revoke_lease` | `PUT /v1/session/renew/<id>`, `…/destroy/<id>` |
@@ -25,6 +26,7 @@
 //! The HTTP API is that of Consul 1.8 and later: <https://developer.hashicorp.com/consul/api-docs>.
 
 mod access;
+mod folder;
 mod http;
 mod kv;
 mod options;
@@ -39,6 +41,7 @@ use crate::{
     Change, Cursor, Entry, Lease, Listing, Lookup, Op, Store, StoreError, TxnOutcome, txn,
 };
 use access::Readable;
+use folder::{Folders, is_folder};
 use http::{Call, Client, Reply};
 use kv::Pair;
 pub use options::ConsulOptions;
@@ -58,13 +61,15 @@ pub struct ConsulStore {
     client: Client,
     prefix: String,
     readable: Readable,
+    folders: Folders,
 }
 
 impl ConsulStore {
     /// The store at `options`, all keys under `prefix`. No connection is made yet.
     pub fn new(options: &ConsulOptions, prefix: &str) -> Result<Self, StoreError> {
         let prefix = format!("{}/", prefix.trim_matches('/'));
-        Ok(Self { client: Client::new(options)?, prefix, readable: Readable::default() })
+        let (readable, folders) = (Readable::default(), Folders::default());
+        Ok(Self { client: Client::new(options)?, prefix, readable, folders })
     }
 
     fn path(&self, key: &str) -> String {
@@ -82,7 +87,8 @@ impl ConsulStore {
             StatusCode::NOT_FOUND => Ok(vec![]),
             StatusCode::OK => {
                 let pairs: Vec<Pair> = self.json(reply)?;
-                pairs.into_iter().map(|pair| pair.into_entry(&self.prefix)).collect()
+                let pairs = pairs.into_iter().filter(|pair| !is_folder(&pair.key));
+                pairs.map(|pair| pair.into_entry(&self.prefix)).collect()
             }
             _ => Err(reply.unexpected(&self.describe(), right)),
         }
@@ -205,6 +211,9 @@ impl Store for ConsulStore {
         txn::validate_prefix(&self.describe(), prefix)?;
         let reply = self.block(&format!("{}?recurse&", self.path(prefix)), cursor, wait).await?;
         let entries = self.readable_entries(&reply, prefix).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            self.create_folder(prefix).await?;
+        }
         Ok(Change { cursor: next_cursor(cursor, reply.index), state: Some(entries) })
     }
 

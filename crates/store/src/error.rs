@@ -68,7 +68,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Returns whether the same request may succeed later although nobody changed a configuration.
+    /// Returns whether the same request may succeed later without a change of the configuration.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }

@@ -195,7 +195,8 @@ impl Store for LocalStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.file.read().map(drop)
+        self.file.read()?;
+        self.file.check_writable()
     }
 
     fn describe(&self) -> String {

@@ -58,6 +58,7 @@ impl ConsulStore {
         if reply.is_filtered {
             return Err(self.denied(prefix, "some of its keys are withheld"));
         }
+        // Folders do not count: the token may read one, and not its neighbours.
         if entries.is_empty() {
             self.require_readable(prefix).await?;
         }
@@ -117,5 +118,19 @@ mod tests {
         ] {
             assert_eq!(scope(prefix), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn filtered_list_is_denied_although_it_has_entries() {
+        let options = crate::ConsulOptions::at("http://127.0.0.1:1");
+        let store = ConsulStore::new(&options, "weft").unwrap();
+        let body = r#"[{"Key": "weft/nodes/a", "Value": "MQ==", "ModifyIndex": 7}]"#.into();
+        let mut reply = Reply { status: StatusCode::OK, index: Some(7), is_filtered: true, body };
+        let error = store.readable_entries(&reply, "nodes/").await.unwrap_err();
+        assert!(matches!(&error, StoreError::Denied { .. }), "{error}");
+        assert!(error.to_string().contains("read on key_prefix \"weft/nodes/\""), "{error}");
+        // A list with entries costs no request: nothing listens on port 1.
+        reply.is_filtered = false;
+        assert_eq!(store.readable_entries(&reply, "nodes/").await.unwrap().len(), 1);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderMap};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -242,8 +242,7 @@ impl Client {
         let status = response.status();
         let index = response.headers().get("x-consul-index");
         let index = index.and_then(|value| value.to_str().ok()?.parse().ok());
-        let filtered = response.headers().get("x-consul-results-filtered-by-acls");
-        let is_filtered = filtered.is_some_and(|value| value == "true");
+        let is_filtered = is_filtered(response.headers());
         let body = response.into_body().collect().await?.to_bytes();
         Ok(Reply { status, index, is_filtered, body })
     }
@@ -309,6 +308,10 @@ async fn connect_tcp(authority: &str, keepalive: bool) -> std::io::Result<TcpStr
     Ok(stream)
 }
 
+fn is_filtered(headers: &HeaderMap) -> bool {
+    headers.get("x-consul-results-filtered-by-acls").is_some_and(|value| value == "true")
+}
+
 /// `host:port`, with the port filled in.
 fn authority(rest: &str, port: u16) -> Option<String> {
     let host = rest.split('/').next().filter(|host| !host.is_empty())?;
@@ -320,5 +323,29 @@ fn authority(rest: &str, port: u16) -> Option<String> {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_header_of_filtered_lists() {
+        let mut headers = HeaderMap::new();
+        assert!(!is_filtered(&headers));
+        // As Go writes it; names of headers are compared without regard to case.
+        for (value, expected) in [("true", true), ("false", false)] {
+            let name = "X-Consul-Results-Filtered-By-ACLs".parse::<hyper::header::HeaderName>();
+            headers.insert(name.unwrap(), value.parse().unwrap());
+            assert_eq!(is_filtered(&headers), expected);
+        }
+    }
+
+    #[test]
+    fn fills_in_the_port() {
+        assert_eq!(authority("a:1/x", 80).unwrap(), "a:1");
+        assert_eq!(authority("[::1]", 80).unwrap(), "[::1]:80");
+        assert_eq!(authority("", 80), None);
     }
 }

@@ -10,7 +10,7 @@ use crate::{Entry, Expected, Lease, Op, Revision, StoreError};
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Pair {
-    key: String,
+    pub(super) key: String,
     /// Base64; `null` stands for an empty value.
     value: Option<String>,
     /// Raft index of the last write. It is the whole server's, so no later life of a key has it.

@@ -181,6 +181,13 @@ impl StoreFile {
         Ok(state)
     }
 
+    /// Checks that the directory, or the one that it would be created in, can be written to.
+    pub(super) fn check_writable(&self) -> Result<(), StoreError> {
+        let existing = self.dir.ancestors().find(|dir| dir.exists()).unwrap_or(&self.dir);
+        nix::unistd::access(existing, nix::unistd::AccessFlags::W_OK)
+            .map_err(|error| self.failed("write to", existing, &error))
+    }
+
     /// Changes the state under the lock, and writes it if `change` says so.
     pub(super) async fn change<T>(
         &self,

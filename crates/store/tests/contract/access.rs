@@ -63,13 +63,22 @@ fn token_for_some_prefixes_is_denied_the_others() {
         for key in ["networks/red", "nodes/a", "blocks/red/x", "blocks/blue/x"] {
             create(&root, key, "1").await;
         }
+        // A folder that the token may read hides nothing of what it may not read.
+        root.wait_prefix("blocks/red/0-0/", &Cursor::new(1), TTL).await.unwrap();
+        root.transact(&[Op::delete("blocks/red/x")]).await.unwrap();
         let store = server.store_with_token("weft", Some(&token));
+        let error = store.list("blocks/").await.unwrap_err();
+        check_denied(&error, "read on key_prefix \"weft/blocks/\"");
+        create(&root, "blocks/red/x", "1").await;
         // Present or empty, as long as the token may read there.
         assert_eq!(keys(&store.list("networks/").await.unwrap().entries), ["networks/red"]);
         assert_eq!(keys(&store.list("blocks/red/").await.unwrap().entries), ["blocks/red/x"]);
         for empty in ["networks/none/", "blocks/red/0-0/", "endpoints/red/0-1/"] {
             assert_eq!(store.list(empty).await.unwrap().entries, [], "{empty}");
         }
+        // A token without the right to write can wait on an empty prefix too.
+        let change = store.wait_prefix("networks/none/", &Cursor::new(1), TTL).await.unwrap();
+        assert_eq!(change.state, Some(vec![]));
         for prefix in ["nodes/", "blocks/blue/", "blocks/green/", "endpoints/red/", "alive/"] {
             let right = format!("read on key_prefix \"weft/{prefix}\"");
             check_denied(&store.list(prefix).await.unwrap_err(), &right);

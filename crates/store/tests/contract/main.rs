@@ -93,6 +93,7 @@ contract! {
     waits::wait_key_blocks_in_spite_of_a_sibling
     waits::wait_key_ignores_changes_of_siblings
     waits::wait_prefix_ignores_other_prefixes
+    waits::wait_on_an_empty_prefix_ignores_other_prefixes
     waits::state_that_is_sent_along_is_the_state
 
     leases::lease_lives_until_it_is_revoked

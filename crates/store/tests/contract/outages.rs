@@ -1,9 +1,12 @@
-//! Consul while its server is absent, silent, without a leader, or replaced.
+//! Stores that cannot serve: Consul while its server is absent, silent, without a leader, or replaced,
+//! and the local store on a file system that is read-only.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use weft_store::{ConsulOptions, ConsulStore, Cursor, Expected, Lease, Op, Store, StoreError};
+use weft_store::{
+    ConsulOptions, ConsulStore, Cursor, Expected, Lease, LocalStore, Op, Store, StoreError,
+};
 
 use crate::server::Consul;
 use crate::{LONG, create, entry, json, run};
@@ -59,6 +62,38 @@ fn silent_server_is_given_up() {
 
 #[test]
 #[ignore = "needs root"]
+fn check_fails_on_a_read_only_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let test = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("needs root");
+        let stores = [LocalStore::new(&path), LocalStore::new(path.join("new/store"))];
+        run(async {
+            for store in &stores {
+                store.check().await.unwrap();
+            }
+        });
+        command("mount", &["--make-rprivate", "/"]);
+        command("mount", &["-t", "tmpfs", "-o", "ro", "tmpfs", path.to_str().unwrap()]);
+        run(async {
+            for store in &stores {
+                let error = store.check().await.unwrap_err();
+                assert!(error.is_retryable(), "{error}");
+                assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+                // Reading goes on.
+                assert_eq!(store.list("").await.unwrap().entries, []);
+            }
+        });
+    });
+    test.join().unwrap();
+}
+
+fn command(program: &str, arguments: &[&str]) {
+    assert!(std::process::Command::new(program).args(arguments).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs root"]
 fn silently_dead_server_ends_a_wait_within_seconds() {
     // In a network of its own, which is cut as a power failure of the server would cut it: no packet
     // says that the connection is over.
@@ -86,8 +121,7 @@ fn silently_dead_server_ends_a_wait_within_seconds() {
 }
 
 fn set_loopback(state: &str) {
-    let status = std::process::Command::new("ip").args(["link", "set", "lo", state]).status();
-    assert!(status.unwrap().success());
+    command("ip", &["link", "set", "lo", state]);
 }
 
 #[test]

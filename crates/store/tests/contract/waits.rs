@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use weft_store::{Cursor, Entry, Op, Store};
 
-use crate::{LONG, Place, create, entry, find, json, later, run};
+use crate::{LONG, Place, create, entry, find, json, keys, later, run};
 
 /// Long enough that a change elsewhere, after a third of a second, would be noticed.
 const SHORT: Duration = Duration::from_secs(1);
@@ -161,6 +161,31 @@ pub(crate) async fn wait_prefix_ignores_other_prefixes(place: &Place) {
         check_blocked(two_waits_on_prefix(&*store, "a/b/", cursor).await, "a/b/");
     })
     .await;
+}
+
+pub(crate) async fn wait_on_an_empty_prefix_ignores_other_prefixes(place: &Place) {
+    let store = place.open();
+    create(&*store, "revisions/0/red", "1").await;
+    let listing = store.list("revisions/1/").await.unwrap();
+    while_writing(place, "revisions/0/red", async {
+        let (started, mut cursor, mut returns) = (Instant::now(), listing.cursor, 0);
+        while started.elapsed() < SHORT * 4 {
+            let change = store.wait_prefix("revisions/1/", &cursor, SHORT).await.unwrap();
+            assert!(change.state.is_none_or(|entries| entries.is_empty()));
+            (cursor, returns) = (change.cursor, returns + 1);
+        }
+        // One a second, and a few early ones.
+        assert!(returns <= 8, "{returns} returns");
+    })
+    .await;
+    // A change there is still noticed, and nothing else is in it.
+    let mut listing = store.list("revisions/1/").await.unwrap();
+    assert_eq!(listing.entries, []);
+    later(place, async move |store| drop(create(&*store, "revisions/1/blue", "1").await));
+    while listing.entries.is_empty() {
+        listing = store.next_listing("revisions/1/", &listing.cursor, LONG).await.unwrap();
+    }
+    assert_eq!(keys(&listing.entries), ["revisions/1/blue"]);
 }
 
 pub(crate) async fn state_that_is_sent_along_is_the_state(place: &Place) {
