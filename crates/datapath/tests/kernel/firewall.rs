@@ -1,9 +1,11 @@
 //! The firewall table.
 
 use weft_datapath::attach::{PortSpec, create_port};
-use weft_datapath::firewall::{ensure, remove};
+use weft_datapath::firewall::{
+    ensure, ensure_async, is_present, is_present_async, remove, remove_async,
+};
 use weft_datapath::netlink::Netlink;
-use weft_datapath::netns::Netns;
+use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::segment::{self, SegmentSpec};
 use weft_model::network::{Masquerade, Mode};
 use weft_model::pool::{FamilyRecord, PoolRecord};
@@ -47,7 +49,7 @@ fn ruleset() -> String {
 
 #[test]
 #[ignore = "needs root"]
-fn rules_of_a_network_are_set_once_however_often_it_is_asked_for() {
+fn sets_rules_of_a_network_once() {
     on_a_host(async |_| {
         ensure(&red()).unwrap();
         let once = ruleset();
@@ -68,7 +70,7 @@ fn rules_of_a_network_are_set_once_however_often_it_is_asked_for() {
 
 #[test]
 #[ignore = "needs root"]
-fn networks_come_and_go_without_a_trace_in_each_other() {
+fn removal_of_a_network_leaves_rules_of_others() {
     on_a_host(async |_| {
         ensure(&red()).unwrap();
         let red_alone = ruleset();
@@ -88,7 +90,7 @@ fn networks_come_and_go_without_a_trace_in_each_other() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_somebody_deleted_is_there_again_and_other_tables_stay() {
+fn restores_deleted_rules_and_keeps_other_tables() {
     on_a_host(async |_| {
         sh("nft add table inet theirs; nft add chain inet theirs keep");
         let theirs = sh("nft list table inet theirs");
@@ -112,13 +114,44 @@ fn what_somebody_deleted_is_there_again_and_other_tables_stay() {
     });
 }
 
+#[test]
+#[ignore = "needs root"]
+fn asynchronous_forms_leave_their_thread_free() {
+    on_a_host(async |_| {
+        assert!(!is_present_async(&red()).await.unwrap());
+        let ensured = tokio::spawn(async { ensure_async(&red()).await });
+        let mut ticks = 0;
+        while !ensured.is_finished() {
+            tokio::task::yield_now().await;
+            ticks += 1;
+        }
+        ensured.await.unwrap().unwrap();
+        assert!(ticks > 10, "the thread ran {ticks} times while nft did");
+        assert!(is_present(&red()).unwrap() && is_present_async(&red()).await.unwrap());
+        remove_async(&red()).await.unwrap();
+        assert!(!is_present(&red()).unwrap());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn refusal_of_nft_is_told_with_its_words() {
+    on_a_host(async |_| {
+        // A chain of the name exists, as another kind of chain.
+        sh("nft add table inet weft
+            nft add chain inet weft forward '{ type filter hook input priority 5; }'");
+        let error = ensure(&red()).unwrap_err().to_string();
+        assert!(error.starts_with("set firewall rules of network red: "), "{error}");
+        assert!(error.contains("Could not process rule"), "{error}");
+    });
+}
+
 /// A container with these addresses, on a bridge.
 async fn plugged(netlink: &Netlink, bridge: &str, host_end: &str, addresses: &[&str]) -> Netns {
     let netns = container();
     let port = PortSpec {
         host_end,
         host_mac: MacAddr::from_seed(host_end),
-        alias: "",
         bridge: u32::try_from(link(bridge)["ifindex"].as_u64().unwrap()).unwrap(),
         mtu: 1450,
         ifname: "eth0",
@@ -133,12 +166,13 @@ async fn plugged(netlink: &Netlink, bridge: &str, host_end: &str, addresses: &[&
 }
 
 fn pings(from: &Netns, address: &str) -> bool {
-    from.run(|| try_sh(&format!("busybox ping -c 1 -W 1 {address}")).is_ok()).unwrap()
+    from.run(Entry::NewThread, || try_sh(&format!("busybox ping -c 1 -W 1 {address}")).is_ok())
+        .unwrap()
 }
 
 #[test]
 #[ignore = "needs root"]
-fn no_trick_leads_out_of_an_internal_network_or_into_it() {
+fn internal_network_cannot_be_left_or_entered() {
     on_a_host(async |netlink| {
         // A host that routes, as it does for its other networks, and knows the way to the containers.
         let inside = SegmentSpec { node_addresses: vec![], gateways: vec![], ..spec() };
@@ -154,7 +188,7 @@ fn no_trick_leads_out_of_an_internal_network_or_into_it() {
         let outside = plugged(&netlink, "outer", "out", &["198.51.100.2/24", "fd51::2/64"]).await;
         sh_in(&outside, "ip route add default via 198.51.100.1; ip route add default via fd51::1");
         let neighbour = plugged(&netlink, "wb4242", "n", &["10.9.0.6/16", "fd09::6/64"]).await;
-        // Nobody has these next hops; the bridge's MAC makes the host take the packets.
+        // No interface has these next hops; the bridge's MAC makes the host take the packets.
         let trickster = plugged(&netlink, "wb4242", "t", &["10.9.0.5/16", "fd09::5/64"]).await;
         // A bridge without an address of its own cannot ask for a neighbour.
         for (netns, address, bridge) in
