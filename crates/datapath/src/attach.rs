@@ -71,7 +71,7 @@ pub struct PortSecurity<'a> {
     pub alias: &'a str,
     /// The container's MAC, the only one that may send.
     pub mac: MacAddr,
-    /// Whether frames may leave by the port that they came in by.
+    /// Treatment of a frame whose way leads back through this port.
     pub hairpin: Hairpin,
 }
 

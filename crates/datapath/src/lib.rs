@@ -1,9 +1,9 @@
-//! The data plane on Linux: what the kernel is told, and what it is asked.
+//! The data plane on Linux: links, addresses, tables and rules of the kernel.
 //!
 //! Knows the values of [`weft_model`] and the kernel, and nothing of CNI or of the cluster store. No
 //! type of the netlink libraries shows through: their releases break often.
 //!
-//! # How frames find their way
+//! # The way of a frame
 //!
 //! A network is a bridge on each node, with a VXLAN device as one of its ports and the containers'
 //! veths as the others. Nothing is learned and nothing is flooded into the tunnel; the kernel is told
@@ -18,17 +18,27 @@
 //! The other way of answering ARP locally, `proxy` on the VXLAN device, wants its neighbours on that
 //! device and the host's own on the bridge: an entry more for each address, of the costliest kind.
 //!
+//! # Modules
+//!
 //! - [`netns`]: network namespaces; the only place that changes one.
-//! - [`netlink`]: requests and dumps that can be trusted.
-//! - [`link`]: links as seen, and the words for making them.
+//! - [`netlink`]: requests in batches, and dumps that can be trusted.
+//! - [`link`]: links as the kernel shows them, and the requests that create them.
 //! - [`underlay`]: the interface that carries the tunnel.
 //! - [`segment`]: bridge and VXLAN device of a network.
 //! - [`attach`]: a container's veth.
 //! - [`ports`]: veths that have lost their bridge.
-//! - [`peers`]: the three tables, compared and corrected.
-//! - [`events`]: news of links.
+//! - [`peers`]: addresses on other nodes; [`peers::bridged`]: the three tables.
+//! - [`events`]: events of links.
 //! - [`firewall`]: masquerade and isolation, once for each network.
 //! - [`sysctl`]: the few kernel settings that it takes.
+//!
+//! # Threads
+//!
+//! The kernel carries out a routing request on the thread that makes it, and `nft` takes its time too.
+//! A plugin process has nothing else to do meanwhile: [`netlink::Netlink::open`], [`firewall::ensure`],
+//! [`netns::Entry::CallingThread`]. An agent serves others on its thread, and leaves the work to
+//! others: [`netlink::Netlink::open_offloaded`], [`firewall::ensure_async`],
+//! [`netns::Entry::NewThread`].
 
 mod address;
 pub mod attach;

@@ -155,7 +155,9 @@ impl Network {
         });
         located.or_else(|| {
             let (index, host) = mac.ipv6_only()?;
-            (self.addresses(index, host)?.mac == mac).then_some((index, host))
+            let pool = self.pool(index)?;
+            let inside = host.get() >> pool.host_bits() == 0;
+            (inside && pool.addresses(index, host).mac == mac).then_some((index, host))
         })
     }
 

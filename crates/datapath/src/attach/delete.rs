@@ -74,7 +74,8 @@ pub async fn delete_port(netlink: &Netlink, host_end: &str) -> Result<bool, Data
                 return if error.is_missing() { Ok(false) } else { Err(error) };
             }
             Ok(Event::Unlisted) => {
-                // Also waits for the other end: the lock of all links is held until both are gone.
+                // Both ends are off the lists before the first notification
+                // (`unregister_netdevice_many`); another process may have taken the name since.
                 let now = netlink.link(host_end).await?;
                 if now.is_none_or(|now| now.index != link.index) {
                     return Ok(true);

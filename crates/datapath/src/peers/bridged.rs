@@ -80,13 +80,15 @@ pub async fn apply_change(
     old: &PeerTable,
     new: &PeerTable,
 ) -> Result<Report, DatapathError> {
-    let changes = changes_between(network, old, new);
-    if changes.is_empty() {
+    if old == new {
         return Ok(Report::default());
     }
     let what = || format!("program changed peers (bridge index {})", devices.bridge);
+    // A change may be everything: the enumeration of addresses is work for the other thread too.
+    let (network, old, new) = (network.clone(), old.clone(), new.clone());
     let work = move |socket: &mut Socket| {
-        make(socket, devices, changes.into_iter(), Instant::now() + TIMEOUT)
+        let deadline = Instant::now() + TIMEOUT;
+        make(socket, devices, changes_between(&network, &old, &new).into_iter(), deadline)
     };
     netlink.bulk(TIMEOUT, what, work).await
 }

@@ -1,6 +1,6 @@
 //! A container's veth.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weft_datapath::DatapathError;
 use weft_datapath::attach::{
@@ -73,7 +73,7 @@ async fn differences(netns: &Netns) -> Vec<String> {
 }
 
 fn reaches_its_host(netns: &Netns) -> bool {
-    netns.run(Entry::NewThread, || try_sh("busybox ping -c 1 -W 1 10.9.0.1").is_ok()).unwrap()
+    netns.run(Entry::NewThread, || try_sh("busybox ping -c 3 -W 1 10.9.0.1").is_ok()).unwrap()
 }
 
 #[test]
@@ -241,5 +241,23 @@ fn enables_ipv6_for_an_interface_with_an_ipv6_address() {
         let routes = sh_in(&c1, "ip -6 route");
         assert!(routes.contains("default via fd09::1 dev eth0"), "{routes}");
         assert_eq!(sh_in(&c1, "cat /proc/sys/net/ipv6/conf/lo/disable_ipv6"), "1\n");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn attachment_can_be_repeated_in_new_containers() {
+    on_a_host(async |netlink| {
+        let bridge = bridge(&netlink).await;
+        let mut times = vec![];
+        for _ in 0..30 {
+            let c1 = container();
+            let started = Instant::now();
+            attach(&netlink, bridge, &c1).await.unwrap();
+            times.push(started.elapsed());
+            assert!(delete_port(&netlink, HOST_END).await.unwrap());
+        }
+        times.sort_unstable();
+        println!("attachment: median {:?}, least {:?}", times[times.len() / 2], times[0]);
     });
 }

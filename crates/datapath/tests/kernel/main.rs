@@ -8,8 +8,10 @@
 mod attach;
 mod deletion;
 mod dumps;
+mod events;
 mod firewall;
 mod ground;
+mod netns;
 mod peers;
 mod peers_at_scale;
 mod segment;

