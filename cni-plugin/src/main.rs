@@ -1,8 +1,8 @@
 //! `weft`: what the container runtime execs.
 
-#![no_main]
+use std::process::ExitCode;
 
-weft_cni::main!(
-    || env_logger::Builder::from_env(env_logger::Env::new().filter_or("WEFT_LOG", "warn")).init(),
-    weft::Weft
-);
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("WEFT_LOG", "warn")).init();
+    weft_cni::run(&weft::Weft)
+}

@@ -1,8 +1,8 @@
 //! `weft-ipam`: what the main plugin execs.
 
-#![no_main]
+use std::process::ExitCode;
 
-weft_cni::main!(
-    || env_logger::Builder::from_env(env_logger::Env::new().filter_or("WEFT_LOG", "warn")).init(),
-    weft_ipam::Ipam
-);
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("WEFT_LOG", "warn")).init();
+    weft_cni::run(&weft_ipam::Ipam)
+}

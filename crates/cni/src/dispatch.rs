@@ -12,9 +12,6 @@ use crate::request::Request;
 use crate::result::CniResult;
 use crate::version::Version;
 
-/// Bytes that hold most network configurations.
-const TYPICAL_CONFIG: usize = 4096;
-
 /// A CNI plugin.
 pub trait Plugin {
     /// What the plugin is called.
@@ -49,18 +46,16 @@ pub struct Output {
 
 /// Runs `plugin` as this process: reads environment and standard input, writes the one document
 /// that belongs on standard output, and says how to exit.
-pub(crate) fn run(plugin: &dyn Plugin) -> ExitCode {
+pub fn run(plugin: &dyn Plugin) -> ExitCode {
     let output = handle(plugin, Environment::read(|name| std::env::var_os(name)), || {
-        // From an empty vector, std reads 32 bytes first, and then more and more.
-        let mut stdin = Vec::with_capacity(TYPICAL_CONFIG);
+        let mut stdin = vec![];
         std::io::stdin().lock().read_to_end(&mut stdin).map(|_| stdin)
     });
     if !output.stderr.is_empty() {
         eprint!("{}", output.stderr);
     }
     // With nobody left to read it, the answer is of no use to anybody.
-    let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(output.stdout.as_bytes()).and_then(|()| stdout.flush());
+    let _ = std::io::stdout().write_all(output.stdout.as_bytes());
     if output.success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

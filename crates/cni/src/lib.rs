@@ -1,6 +1,6 @@
 //! The CNI protocol, versions 0.1.0 to 1.1.0, from the plugin's side, and nothing else.
 //!
-//! A plugin implements [`Plugin`] and hands itself to [`main!`]. What it gets is a [`Request`] that has
+//! A plugin implements [`Plugin`] and hands itself to [`run`]. What it gets is a [`Request`] that has
 //! passed every check the specification asks for; what it returns is printed in the shape of the
 //! version that the caller speaks.
 //!
@@ -10,7 +10,6 @@
 //! - [`result`]: results in each version's shape.
 //! - [`error`]: errors and their codes.
 //! - [`dispatch`]: from a process's input to its output.
-//! - [`process`]: the process around that.
 //! - [`delegate`]: running another plugin, an IPAM for one.
 //!
 //! The specification is at <https://github.com/containernetworking/cni/blob/main/SPEC.md>.
@@ -20,12 +19,11 @@ pub mod dispatch;
 pub mod env;
 pub mod error;
 mod object;
-pub mod process;
 pub mod request;
 pub mod result;
 pub mod version;
 
-pub use dispatch::Plugin;
+pub use dispatch::{Plugin, run};
 pub use env::{Environment, Verb};
 pub use error::{CniError, code};
 pub use request::{AttachmentId, Request, ValidAttachments};
