@@ -294,7 +294,7 @@ impl Client {
 /// A TCP connection; with `keepalive`, one on which a silently dead peer is noticed within
 /// [`PEER_TIMEOUT`].
 async fn connect_tcp(authority: &str, keepalive: bool) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(authority).await?;
+    let stream = connect_to_any(authority).await?;
     stream.set_nodelay(true)?;
     if keepalive {
         let probes = TcpKeepalive::new()
@@ -306,6 +306,24 @@ async fn connect_tcp(authority: &str, keepalive: bool) -> std::io::Result<TcpStr
         socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
     }
     Ok(stream)
+}
+
+/// A connection to the first address of `host:port` that takes one. The name is resolved without the C
+/// library, whose resolver loads modules and so cannot be part of a static program.
+async fn connect_to_any(authority: &str) -> std::io::Result<TcpStream> {
+    let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "expected host:port");
+    let (host, port) = authority.rsplit_once(':').ok_or_else(invalid)?;
+    let port: u16 = port.parse().map_err(|_| invalid())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = weft_resolve::lookup(host).await.map_err(std::io::Error::other)?;
+    let mut failure = None;
+    for address in addresses {
+        match TcpStream::connect((address, port)).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| std::io::Error::other(format!("{host} has no address"))))
 }
 
 fn is_filtered(headers: &HeaderMap) -> bool {
