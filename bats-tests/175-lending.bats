@@ -39,10 +39,10 @@ no_keys() {
     [[ $(keys "$1") == 0 ]] || fail "left: $(consul_cmd kv get -recurse "weft/v1/$1")"
 }
 
-# end_session_of HOST: as when its agent has been dead for long enough.
-end_session_of() {
+# end_lease_of HOST: as when its agent has been dead for long enough.
+end_lease_of() {
     local session
-    session=$(in_machine underlay curl -sf "$(consul_url)/v1/kv/weft/v1/nodes/$1" | jq -r '.[0].Session')
+    session=$(in_machine underlay curl -sf "$(consul_url)/v1/kv/weft/v1/alive/$1" | jq -r '.[0].Session')
     in_machine underlay curl -sf -X PUT "$(consul_url)/v1/session/destroy/$session"
 }
 
@@ -154,7 +154,7 @@ end_session_of() {
     add a one
     add b one
     unplug_host a
-    end_session_of a
+    end_lease_of a
     weftctl b node remove a
     plug_host a
     eventually 10 ping_from b one "$(cni_ip a one)"
@@ -168,7 +168,7 @@ end_session_of() {
     ip=$(cni_ip a one)
     run ! weftctl b node remove a
     unplug_host a
-    end_session_of a
+    end_lease_of a
     weftctl b node remove a
     add b heir "$ip"
     assert_equal "$(cni_ip b heir)" "$ip"

@@ -100,7 +100,7 @@ fn definition_of(name: &NetworkName, definitions: &mut Watched<Definitions>) -> 
 
 /// The network's definition in the store now.
 async fn ask(host: &Host, name: &NetworkName) -> Result<Definition, WiringError> {
-    let known = host.cluster().network(name).await?;
+    let known = host.cluster().network_unless_removed(name).await?;
     Ok(known.map_or(Definition::Removed, |(network, _)| Definition::Is(network)))
 }
 

@@ -97,6 +97,17 @@ pub enum ClusterError {
         /// The node.
         node: NodeName,
     },
+    /// The store has no record of this node, although it was registered.
+    #[error(
+        "the {store} has no record of this node, {node}: it was emptied or restored, or the node was \
+         removed; what this host has of its networks is kept"
+    )]
+    NotInStore {
+        /// The cluster store.
+        store: String,
+        /// This node.
+        node: NodeName,
+    },
     /// There is no node by this name.
     #[error("the {store} knows no node called {node}; `weftctl node list` shows those it knows")]
     NoSuchNode {
@@ -145,9 +156,10 @@ impl ClusterError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_retryable(),
-            Self::File(FileError::Locked { .. }) | Self::Contended { .. } | Self::Busy { .. } => {
-                true
-            }
+            Self::NotInStore { .. }
+            | Self::File(FileError::Locked { .. })
+            | Self::Contended { .. }
+            | Self::Busy { .. } => true,
             _ => false,
         }
     }

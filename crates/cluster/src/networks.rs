@@ -107,6 +107,21 @@ impl Cluster {
         Ok(Some((typed::decode(&entry)?, entry.revision)))
     }
 
+    /// Like [`Cluster::network`], for callers that would remove what this host has of a network that
+    /// is gone. Absence alone proves nothing: a store that was emptied lists no network either, and no
+    /// record of this node, which has registered before it made anything.
+    pub async fn network_unless_removed(
+        &self,
+        name: &NetworkName,
+    ) -> Result<Option<(Network, Revision)>, ClusterError> {
+        let known = self.network(name).await?;
+        if known.is_none() && self.store().get(&keys::node(self.node())).await?.entry.is_none() {
+            let (store, node) = (self.store().describe(), self.node().clone());
+            return Err(ClusterError::NotInStore { store, node });
+        }
+        Ok(known)
+    }
+
     /// All networks in the cluster store, by name.
     pub async fn networks(&self) -> Result<Vec<Network>, ClusterError> {
         let entries = self.store().list(keys::networks_prefix()).await?.entries;
