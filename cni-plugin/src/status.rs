@@ -11,7 +11,7 @@ pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
     network_name(request)?;
     conf(request)?;
     if let Some(ipam) = Ipam::of(request)? {
-        ipam.call(request)?;
+        ipam.call(request).await?;
     }
     let host = host()?;
     if host.cluster().is_single_node() {

@@ -31,8 +31,14 @@ print_help() {
     sed -n '2,/^[^#]/ s/^# \{0,1\}//p' "$WEFT_REPO/scripts/${0##*/}"
 }
 
+# link_ipam: makes weft-ipam the same file as weft. By this weft knows that it can do the IPAM plugin's work itself.
+link_ipam() {
+    ln -f "$WEFT_BIN_DIR/weft" "$WEFT_BIN_DIR/weft-ipam"
+}
+
 # build_release: builds all programs. The user of sudo keeps the ownership of what was built.
 build_release() {
     cargo build --release --workspace
+    link_ipam
     [[ -z ${SUDO_UID:-} ]] || chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "${WEFT_BIN_DIR%/release}"
 }

@@ -9,7 +9,7 @@ use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Sticky, StickyRecord};
 use weft_store::{Entry, Expected, Op, keys, typed};
 
-use crate::{AllocatorError, acquire, lending};
+use crate::{AllocatorError, acquire, lending, release};
 use weft_cluster::Cluster;
 
 /// Gives `holder` the address that its identity has, or else one that it has from now on.
@@ -78,13 +78,12 @@ async fn remember(
     Ok(())
 }
 
-/// Frees the addresses of this node whose identities have not come back in time, and lets the
-/// cluster forget them.
+/// Frees the addresses of this node whose time is over: of identities that have not come back, which
+/// the cluster forgets, and of prepared containers that were not made.
 pub async fn expire(cluster: &Cluster, ledger: &Ledger) -> Result<(), AllocatorError> {
     let name = ledger.network().name();
-    for reservation in ledger.expire()? {
+    for reservation in release::free_expired(ledger)? {
         let Holder::Kept { sticky, .. } = &reservation.holder else { continue };
-        info!("network {name}: {} has not come back in time", sticky.identity);
         let key = keys::sticky(name, sticky.id());
         let Some(entry) = cluster.store().get(&key).await? else { continue };
         let record: StickyRecord = typed::decode(&entry)?;

@@ -23,9 +23,9 @@ pub mod request;
 pub mod result;
 pub mod version;
 
-pub use dispatch::{Plugin, run};
+pub use dispatch::{Plugin, called_as, guarded, run};
 pub use env::{Environment, Verb};
-pub use error::{CniError, code};
+pub use error::{CniError, Fault, code};
 pub use request::{AttachmentId, Request, ValidAttachments};
 pub use result::CniResult;
 pub use version::Version;

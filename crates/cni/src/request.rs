@@ -55,6 +55,12 @@ impl Request {
         Ok(Self { environment, version, name, config, raw: stdin })
     }
 
+    /// The same call with another verb.
+    #[must_use]
+    pub fn with_verb(&self, verb: Verb) -> Self {
+        Self { environment: self.environment.with_verb(verb), ..self.clone() }
+    }
+
     /// What the runtime wants.
     pub fn verb(&self) -> Verb {
         self.environment.verb()

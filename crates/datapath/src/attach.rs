@@ -36,8 +36,10 @@ pub struct PortSpec<'a> {
     pub mtu: u32,
     /// The name of the container's end.
     pub ifname: &'a str,
-    /// Where the container's end goes.
-    pub netns: &'a Netns,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// The namespace that it goes into; without one it stays on the host.
+    pub netns: Option<&'a Netns>,
 }
 
 /// Whether the bridge sends a frame back through the port that it came from.
@@ -56,18 +58,19 @@ pub struct InterfaceSpec<'a> {
     pub ifname: &'a str,
     /// Where it is.
     pub netns: &'a Netns,
-    /// Its MAC.
-    pub mac: MacAddr,
     /// Its addresses.
     pub addresses: &'a [IpNetwork],
     /// Its routes.
     pub routes: &'a [Route],
 }
 
-/// Makes a veth pair, one end in the container's namespace, the other a port of the bridge and up:
-/// one message to the kernel.
+/// Makes a veth pair with the MACs of both ends, one end in the container's namespace, the other a port
+/// of the bridge and up: one message to the kernel. The container's end is down.
 pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<(), DatapathError> {
-    let peer = LinkRequest::named(spec.ifname).mtu(spec.mtu).netns(spec.netns.raw_fd());
+    let mut peer = LinkRequest::named(spec.ifname).mac(spec.mac).mtu(spec.mtu);
+    if let Some(netns) = spec.netns {
+        peer = peer.netns(netns.raw_fd());
+    }
     let request = LinkRequest::named(spec.host_end)
         .mac(spec.host_mac)
         .mtu(spec.mtu)
@@ -76,12 +79,9 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<(), D
         .kind(InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(peer.0))));
     netlink
         .create_link(request, || {
-            format!(
-                "make interface {} in {} with host end {}",
-                spec.ifname,
-                spec.netns.path().display(),
-                spec.host_end
-            )
+            let place = spec.netns.map(|netns| format!(" in {}", netns.path().display()));
+            let place = place.unwrap_or_default();
+            format!("make interface {}{place} with host end {}", spec.ifname, spec.host_end)
         })
         .await
 }
@@ -122,7 +122,7 @@ pub async fn secure_port(
         .await
 }
 
-/// Gives the container's end its MAC, addresses and routes, and sets it up. `netlink` is connected in
+/// Sets the container's end up and gives it its addresses and routes. `netlink` is connected in
 /// the container's namespace.
 pub async fn configure_interface(
     netlink: &Netlink,
@@ -135,7 +135,7 @@ pub async fn configure_interface(
             problem: "it was removed right after it had been made".into(),
         });
     };
-    let request = LinkRequest::indexed(link.index).mac(spec.mac).up();
+    let request = LinkRequest::indexed(link.index).up();
     netlink.change_link(request, || format!("set up {name} in the container")).await?;
     for address in spec.addresses {
         let set = || netlink.set_address(link.index, *address, PrefixRoute::Automatic);

@@ -10,7 +10,6 @@ use crate::DatapathError;
 use crate::attach::{self, Hairpin, PortSpec};
 use crate::link::{Link, LinkRequest, link_of};
 use crate::netlink::Netlink;
-use crate::netns::Netns;
 
 /// The MAC of the other end of the veth called `host_end`, wherever that is.
 pub async fn other_ends_mac(
@@ -72,7 +71,8 @@ pub async fn join(
         bridge,
         mtu: host_end.mtu,
         ifname: "",
-        netns: &Netns::current()?,
+        mac,
+        netns: None,
     };
     attach::secure_port(netlink, &spec, mac, hairpin).await
 }

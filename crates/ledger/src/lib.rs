@@ -19,6 +19,9 @@
 //!   blocks/<block>                   this node owns the block
 //!   reservations/<container>@<if>    this attachment holds an address: the truth, JSON
 //!   reservations/@node               the node's own address
+//!   reservations/@lent-<place>       the address lives on another node
+//!   reservations/@kept-<id>          the address is kept for an identity
+//!   reservations/@prepared-<id>      the address is reserved for a container to come
 //!   index                            which addresses are free, oldest first: derived
 //! ```
 //!
@@ -27,11 +30,13 @@
 //! address is either held or free. The `index` only makes the next free address quick to find. It
 //! is marked dirty while it and the reservations disagree, and whoever finds it so rebuilds it.
 
+pub mod holder;
 mod index;
 pub mod layout;
 pub mod ledger;
 pub mod reservation;
 
+pub use holder::{Holder, HolderKey};
 pub use ledger::Ledger;
-pub use reservation::{Holder, Reservation, Sandbox};
+pub use reservation::{Reservation, Sandbox};
 pub use weft_files::FileError;

@@ -4,7 +4,7 @@ use weft_allocator::AllocatorError;
 use weft_cluster::ClusterError;
 use weft_datapath::DatapathError;
 use weft_files::FileError;
-use weft_model::{NetworkName, Vni, mtu};
+use weft_model::{Attachment, NetworkName, Vni, mtu};
 use weft_store::StoreError;
 
 /// What can go wrong when a network is made on this host.
@@ -16,6 +16,18 @@ pub enum WiringError {
     /// The kernel.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The interface is there already.
+    #[error(
+        "interface {ifname} exists in the container, or {attachment} is attached already; DEL it first ({source})"
+    )]
+    InterfaceExists {
+        /// The name of the container's end.
+        ifname: String,
+        /// The attachment.
+        attachment: Box<Attachment>,
+        /// The kernel's refusal.
+        source: DatapathError,
+    },
     /// The network's packets do not fit into the underlay's.
     #[error(
         "network {network} has mtu {wanted}, but underlay interface {underlay} of this node carries \

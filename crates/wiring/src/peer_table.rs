@@ -10,8 +10,8 @@ use std::path::Path;
 
 use weft_allocator::AllocatorError;
 use weft_cluster::cluster::KnownNode;
+use weft_ledger::Ledger;
 use weft_ledger::layout::NetworkDir;
-use weft_ledger::{Holder, Ledger};
 use weft_model::{Block, Endpoint, MacAddr, Network, NodeName};
 
 /// What the cluster store says about one network.
@@ -56,7 +56,7 @@ impl Here {
         let ledger = Ledger::open(data_dir, network.clone())?;
         let mut held = ledger.reservations()?;
         let lost = ledger.stranded()?;
-        held.retain(|r| matches!(r.holder, Holder::Node | Holder::Attachment { .. }));
+        held.retain(|r| r.holder.is_using());
         held.retain(|r| !lost.contains(r));
         Ok(Self {
             blocks: ledger.blocks()?.into_iter().collect(),

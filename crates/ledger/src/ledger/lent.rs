@@ -10,8 +10,9 @@ use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
 use super::kept::kept_reservation;
 use super::{About, Ledger, Locked, Outcome, Want, now, read_reservation};
+use crate::holder::{Holder, HolderKey, lent_file_name};
 use crate::index::{Slot, State};
-use crate::reservation::{Holder, LENT, Loan, Reservation, Sticky};
+use crate::reservation::{Loan, Reservation, Sticky};
 use weft_files::{self as files, FileError};
 
 /// An address of a block that lives on another node.
@@ -72,7 +73,7 @@ impl Ledger {
 
     /// The addresses that live on other nodes.
     pub fn lent(&self) -> Result<Vec<Reservation>, FileError> {
-        self.reservations_named(LENT)
+        self.reservations_with(|key| matches!(key, Some(HolderKey::Lent(..))))
     }
 
     /// Enters a block some of whose addresses are in use elsewhere, or here by a loan. A block that
@@ -103,6 +104,7 @@ impl Ledger {
                 sandbox: None,
                 loan: None,
                 sticky: None,
+                settled: None,
                 created: now(),
             })?;
         }
@@ -122,6 +124,7 @@ impl Ledger {
                 sandbox: None,
                 loan: None,
                 sticky: None,
+                settled: None,
                 created: now(),
             };
             if self.kept(sticky.id())?.is_none() {
@@ -162,6 +165,7 @@ impl Ledger {
             sandbox: about.sandbox.cloned(),
             loan: Some(loan.clone()),
             sticky: about.sticky.cloned(),
+            settled: None,
             created: now(),
         };
         files::create_private_dir(&self.dir.loans())?;
@@ -214,7 +218,7 @@ impl Ledger {
 impl Locked<'_> {
     /// Whether the address lives on another node.
     pub(super) fn is_away(&self, pool: PoolIndex, host: HostNumber) -> bool {
-        self.ledger.dir.reservations().join(format!("{LENT}{pool}-{host}")).exists()
+        self.ledger.dir.reservations().join(lent_file_name(pool, host)).exists()
     }
 
     /// Unmakes the reservation of a borrowed address.

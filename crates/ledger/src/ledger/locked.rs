@@ -5,8 +5,9 @@ use std::path::Path;
 use weft_model::{Block, HostNumber, PoolIndex};
 
 use super::{About, Locked, Outcome, Want, now};
+use crate::holder::Holder;
 use crate::index::{Slot, State};
-use crate::reservation::{Holder, Reservation};
+use crate::reservation::Reservation;
 use weft_files::{self as files, FileError};
 
 impl Locked<'_> {
@@ -110,6 +111,7 @@ impl Locked<'_> {
             sandbox: about.sandbox.cloned(),
             loan: None,
             sticky: about.sticky.cloned(),
+            settled: None,
             created: now(),
         };
         self.change(|locked| {

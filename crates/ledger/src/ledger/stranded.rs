@@ -4,7 +4,7 @@
 use weft_model::Block;
 
 use super::{Ledger, Locked};
-use crate::reservation::{Holder, Reservation};
+use crate::reservation::Reservation;
 use weft_files::{self as files, FileError};
 
 impl Ledger {
@@ -18,7 +18,7 @@ impl Ledger {
         locked.index.begin().map_err(self.index_error())?;
         self.note_loss(&self.dir.stranded(block))?;
         files::remove(&self.dir.block(block))?;
-        self.forget_kept(block)?;
+        self.forget_unused(block)?;
         self.rebuild().map(drop)
     }
 
@@ -80,9 +80,7 @@ impl Locked<'_> {
     /// Whether the reservation is of an address that is neither borrowed nor in an own block, or of
     /// one that was lent by another owner while the block was not this node's.
     pub(super) fn is_stranded(&self, reservation: &Reservation) -> Result<bool, FileError> {
-        if reservation.loan.is_some()
-            || !matches!(reservation.holder, Holder::Node | Holder::Attachment { .. })
-        {
+        if reservation.loan.is_some() || !reservation.holder.is_using() {
             return Ok(false);
         }
         let Reservation { pool, host, .. } = *reservation;
