@@ -42,6 +42,11 @@ impl Inside {
         Ok(Self { netns, netlink })
     }
 
+    /// The namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     /// The connection to the kernel.
     pub fn netlink(&self) -> &Netlink {
         &self.netlink
