@@ -1,55 +1,66 @@
-//! The node agent: keeps what this node knows of the others current.
+//! The node agent: keeps this node current about the others, and the others about this node.
 //!
 //! Plugins need no agent to start a container. What they cannot do is to learn, between two
-//! containers, that another node has claimed a block, wants to borrow an address, or has left. That
-//! is the agent's work, and it does it level-triggered: each task waits until something *may* have changed, then compares all
-//! that should be with all that is, and applies the difference. A change that was missed, made
-//! twice or made by somebody else heals by itself.
+//! containers, that another node has claimed a block, asks to borrow an address, or has left. That is
+//! the agent's work. Its tasks are level-triggered: each waits until something *may* have changed, then
+//! compares all that should be with all that is, and applies the difference. A change that was missed,
+//! made twice or made by another program heals by itself.
 //!
-//! - [`presence`]: this node's record in the cluster store, held by a session.
-//! - [`watch`]: prefixes of the store, as values that can be waited for.
-//! - [`local`]: which networks this host has.
-//! - [`segment`]: one task for each of them: devices and peers.
-//! - [`stewards`], [`steward`]: one more for each: who owns which blocks and addresses.
-//! - [`news`]: containers that come and go.
-//! - [`sweep`]: addresses of containers that are gone without a DEL.
+//! - [`tasks::heartbeat`]: this node's record and its lease.
+//! - [`tasks::discovery`]: the networks that this host has.
+//! - [`tasks::devices`]: bridge, VXLAN device and firewall rules of one network.
+//! - [`tasks::peers`]: the peers of one network that the kernel must know.
+//! - [`tasks::ownership`]: blocks, loans and kept addresses of one network.
+//! - [`tasks::sweep`]: addresses of containers that are gone without a DEL.
+//! - [`supervisor`]: one task for each network, started again if it fails.
+//! - [`off_thread`]: work that may block, away from the thread that serves.
 //!
-//! Everything runs on one thread; the kernel and the store do the work. Nothing is torn down at the
-//! end: an agent that stops, dies or is replaced leaves the data plane as it is, and the next one
-//! adopts it.
+//! The cluster store is watched by [`weft_cluster::Watcher`], with a number of connections that does
+//! not grow with networks. One thread polls all tasks; what may block runs on others. Nothing is torn
+//! down at the end: an agent that stops, dies or is replaced leaves the data plane as it is, and the
+//! next one adopts it.
 
-pub mod local;
-pub mod lock;
-pub mod news;
-pub mod presence;
-pub mod segment;
-pub mod steward;
-pub mod stewards;
-pub mod sweep;
-pub mod watch;
+pub mod off_thread;
+pub mod singleton;
+pub mod supervisor;
+pub mod tasks;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use log::{error, info};
-use tokio::task::{self, JoinSet};
-use weft_cluster::{Cluster, NodeConfig};
+use log::info;
+use weft_cluster::{Cluster, NodeConfig, Watcher};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::underlay;
-use weft_model::NetworkName;
-use weft_store::keys;
+use weft_store::Lease;
 use weft_wiring::Host;
 
-/// How long to wait before a task that panicked is started again.
-const AFTER_PANIC: Duration = Duration::from_secs(2);
+use tasks::{devices, discovery, heartbeat, link_events, networks, ownership, sweep};
 
-/// Runs the agent until it fails for good. Dropping the future stops it.
-pub async fn run(config: NodeConfig, cluster: Cluster) -> anyhow::Result<()> {
-    let _only_one = lock::take(&config.data_dir)?;
-    let netlink = Netlink::open().context("open a netlink socket")?;
+/// Limit for giving the lease back at the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// State that all tasks share.
+#[derive(Clone)]
+pub struct Agent {
+    /// This host.
+    pub host: Arc<Host>,
+    /// The cluster store, watched.
+    pub watcher: Watcher,
+    /// Events of links.
+    pub links: link_events::Links,
+}
+
+/// Runs the agent until it fails for good or `stop` resolves. The node counts as down as soon as it
+/// has stopped.
+pub async fn run(
+    config: NodeConfig,
+    cluster: Cluster,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let _only_one = singleton::take(&config.data_dir)?;
+    let netlink = Netlink::open_offloaded().context("open a netlink socket")?;
     let underlay = underlay::find(&netlink, &weft_wiring::setup::selector(&config.underlay)).await;
     let vtep = match underlay {
         Ok(underlay) => underlay.vtep.to_string(),
@@ -61,55 +72,36 @@ pub async fn run(config: NodeConfig, cluster: Cluster) -> anyhow::Result<()> {
     };
     info!("node {}, vtep {vtep}, {}", config.node, cluster.store().describe());
 
-    let store = cluster.store().clone();
-    let host = Arc::new(Host::new(config, cluster, netlink));
-    let nodes = watch::prefix(store.clone(), keys::nodes_prefix().to_owned());
-    let networks = watch::prefix(store, keys::networks_prefix().to_owned());
-    let presence = tokio::spawn(presence::keep(host.clone(), nodes.clone()));
-    tokio::select! {
-        ended = presence => ended.context("the task that keeps this node's record")?,
-        ended = supervise(host.clone(), nodes, networks) => ended,
-        () = stewards::supervise(host.clone()) => Ok(()),
-        () = sweep::run(host) => Ok(()),
-    }
+    let watcher = Watcher::start(&cluster);
+    let agent = Agent {
+        host: Arc::new(Host::new(config, cluster, netlink)),
+        watcher,
+        links: link_events::Links::default(),
+    };
+    let lease = heartbeat::Current::default();
+    let found = discovery::start(&agent.host.config().data_dir)?;
+    let heartbeat = tokio::spawn(heartbeat::keep(agent.clone(), lease.clone()));
+    let ended = tokio::select! {
+        ended = heartbeat => ended.context("the task that keeps this node's record")?,
+        () = networks::run("devices and peers", found.with_devices, networks::connected(&agent)) => Ok(()),
+        () = ownership::run(&agent, found.with_definition) => Ok(()),
+        () = devices::finish_removals(agent.host.clone()) => Ok(()),
+        () = link_events::run(agent.links.clone()) => Ok(()),
+        () = sweep::run(agent.host.clone()) => Ok(()),
+        () = stop => Ok(()),
+    };
+    say_farewell(&agent.host, lease.take()).await;
+    ended
 }
 
-/// Keeps one task running for each network that this host has.
-///
-/// A task ends by itself when its network is gone; it may be the one that is taking it away.
-async fn supervise(
-    host: Arc<Host>,
-    nodes: watch::Watched,
-    networks: watch::Watched,
-) -> anyhow::Result<()> {
-    let mut local = local::Networks::watch(&host.config().data_dir)?;
-    let mut tasks = JoinSet::new();
-    let mut running: BTreeMap<NetworkName, task::Id> = BTreeMap::new();
-    tasks.spawn(segment::finish_removals(host.clone()));
-    loop {
-        for name in local.list() {
-            if let Entry::Vacant(vacant) = running.entry(name) {
-                let name = vacant.key().clone();
-                info!("network {name}: looking after it");
-                let watches = segment::Watches::of(&host, &name, nodes.clone(), networks.clone());
-                let task = tasks.spawn(segment::look_after(host.clone(), name, watches));
-                vacant.insert(task.id());
-            }
-        }
-        let ended = tokio::select! {
-            () = local.changed() => continue,
-            Some(ended) = tasks.join_next_with_id() => ended,
-        };
-        let id = ended.as_ref().map_or_else(task::JoinError::id, |(id, ())| *id);
-        running.retain(|name, task| {
-            if *task == id {
-                info!("network {name}: gone from this host");
-            }
-            *task != id
-        });
-        if let Err(error) = ended {
-            error!("a task of the agent's failed: {error}");
-            tokio::time::sleep(AFTER_PANIC).await;
-        }
+/// Ends the lease of the heartbeat, so that other nodes need not wait for it to expire.
+async fn say_farewell(host: &Host, lease: Option<Lease>) {
+    let Some(lease) = lease else { return };
+    let store = host.cluster().store();
+    if !matches!(tokio::time::timeout(FAREWELL, store.revoke_lease(&lease)).await, Ok(Ok(()))) {
+        info!(
+            "the store did not answer; node {} counts as alive until its lease ends",
+            host.config().node
+        );
     }
 }

@@ -9,6 +9,9 @@ use log::{error, info};
 use tokio::signal::unix::{SignalKind, signal};
 use weft_cluster::{Cluster, NodeConfig};
 
+/// Most threads for work that may block. Those that are not needed end after some seconds.
+const BLOCKING_THREADS: usize = 64;
+
 /// The node agent of weft: keeps this node's tunnels to its peers current.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -37,18 +40,19 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::connect(&config, variable)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("start the runtime")?;
     runtime.block_on(async {
-        // The session is left to expire: a restart takes its record over at once, and a node whose
-        // agent is being replaced need not look dead meanwhile.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            ended = weftd::run(config, cluster) => return ended,
-            _ = terminate.recv() => info!("stopped by SIGTERM; the data plane stays as it is"),
-            _ = interrupt.recv() => info!("stopped by SIGINT; the data plane stays as it is"),
-        }
-        Ok(())
+        let stop = async move {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            info!("stopped by {name}; the data plane stays as it is");
+        };
+        weftd::run(config, cluster, stop).await
     })
 }

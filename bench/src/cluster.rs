@@ -269,7 +269,7 @@ impl Allocate for OneKey {
     fn allocate(&mut self) -> Result<IpAddr> {
         self.runtime.block_on(async {
             loop {
-                let (expected, mut bits) = match self.store.get(&self.key).await? {
+                let (expected, mut bits) = match self.store.get(&self.key).await?.entry {
                     Some(entry) => (Expected::Revision(entry.revision), entry.value),
                     None => (Expected::Absent, vec![0; BITS / 8]),
                 };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use weft_datapath::netns::Netns;
+use weft_datapath::netns::{Entry, Netns};
 
 use crate::shell::run;
 
@@ -24,7 +24,7 @@ impl Sandbox {
 
     /// Runs `work` on a thread inside the namespace.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        Netns::open(&self.path)?.run(work)?
+        Netns::open(&self.path)?.run(Entry::NewThread, work)?
     }
 }
 

@@ -6,7 +6,7 @@ use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
 use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName};
 use weft_netconf::NetConf;
-use weft_wiring::attach::Inside;
+use weft_wiring::attach::{Entry, Inside};
 use weft_wiring::setup::OwnAddress;
 use weft_wiring::{Host, WiringError};
 
@@ -93,12 +93,13 @@ pub(crate) fn sandbox(request: &Request) -> Result<Inside, CniError> {
             netns.path().display()
         )));
     }
-    Inside::enter(netns).map_err(|error| cni_error("enter the container's namespace", &error))
+    Inside::enter(netns, Entry::CallingThread)
+        .map_err(|error| cni_error("enter the container's namespace", &error))
 }
 
 /// The container's network namespace, entered.
 pub(crate) fn enter(request: &Request) -> Result<Inside, CniError> {
-    Inside::enter(open(request)?)
+    Inside::enter(open(request)?, Entry::CallingThread)
         .map_err(|error| cni_error("enter the container's namespace", &error))
 }
 

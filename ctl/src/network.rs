@@ -224,8 +224,8 @@ async fn check_unused(session: &Session, host: &Host, network: &Network) -> anyh
     }
     // A node that borrows all its addresses owns no block.
     let mut borrowed: BTreeMap<NodeName, usize> = BTreeMap::new();
-    for endpoint in session.cluster.endpoints(network.name()).await?.into_values() {
-        *borrowed.entry(endpoint.node).or_default() += 1;
+    for stored in session.cluster.endpoints(network.name()).await?.into_values() {
+        *borrowed.entry(stored.record.node).or_default() += 1;
     }
     for (node, addresses) in borrowed {
         if &node != session.cluster.node() {

@@ -25,10 +25,10 @@ pub(crate) async fn run(session: &Session, command: NodeCommand) -> anyhow::Resu
 }
 
 async fn list(session: &Session) -> anyhow::Result<String> {
-    let nodes = session.cluster.nodes().await?;
-    let rows: Vec<Row> = nodes
+    let members = session.cluster.members().await?;
+    let rows: Vec<Row> = members
         .into_iter()
-        .map(|(name, node)| Row { name, record: node.record, alive: node.alive })
+        .map(|(name, member)| Row { name, record: member.record, alive: member.alive })
         .collect();
     output::list(session.output, &rows, ["NODE", "VTEP", "PORT", "AGENT", "VERSION"], |row| {
         let vteps: Vec<String> = row.record.vteps.iter().map(ToString::to_string).collect();

@@ -32,7 +32,7 @@ pub async fn reserve(
     }
     // What was kept for identities that have not come back is nobody's by now.
     sticky::expire(cluster, &ledger).await?;
-    let turn = ownership::take_turn(cluster, &ledger).await?;
+    let lock = ownership::lock_claims(cluster, &ledger).await?;
     // A claim may bring only what another process takes at once, so this can go round.
     loop {
         if !still_wanted() {
@@ -45,7 +45,7 @@ pub async fn reserve(
             Ok(reservation) => return Ok(reservation),
             Err(target) => target,
         };
-        let (renewed, claimed) = ownership::claim(cluster, ledger, target, &turn).await?;
+        let (renewed, claimed) = ownership::claim(cluster, ledger, target, &lock).await?;
         ledger = renewed;
         let failure = match claimed {
             Claimed::Own(block) => {
@@ -74,7 +74,7 @@ pub async fn reserve(
                 }
             }
         };
-        drop(turn);
+        drop(lock);
         return borrowing::borrow(cluster, &ledger, holder, want, about, failure, still_wanted)
             .await;
     }

@@ -12,11 +12,14 @@ use crate::claim::{Claimed, Target, count_blocks};
 use log::{info, warn};
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Counts;
-use weft_model::{Block, Network, NetworkName};
+use weft_model::{Block, LoanId, Network, NetworkName};
+use weft_store::{Op, keys};
 
-use crate::borrowing::View;
 use crate::{AllocatorError, borrowing, lending, ownership, sticky};
-use weft_cluster::{Cluster, networks};
+use weft_cluster::{Cluster, NetworkView, networks};
+
+/// How long an answered request stays in the store for a borrower that has not read the answer.
+const KEEP_ANSWERED: Duration = Duration::from_secs(30);
 
 /// When blocks come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,26 +35,49 @@ pub struct BlockManager {
     network: NetworkName,
     policy: Policy,
     idle_since: BTreeMap<Block, Duration>,
+    /// Since when requests to this node stand answered.
+    answered_since: BTreeMap<LoanId, Duration>,
+    /// Whether addresses are kept for identities.
+    has_kept: bool,
+    /// Whether an idle block stands beside others.
+    has_spare: bool,
 }
 
 impl BlockManager {
     /// The steward of `network` on the node with this data directory.
     pub fn new(cluster: Cluster, data_dir: PathBuf, network: NetworkName, policy: Policy) -> Self {
-        Self { cluster, data_dir, network, policy, idle_since: BTreeMap::new() }
+        Self {
+            cluster,
+            data_dir,
+            network,
+            policy,
+            idle_since: BTreeMap::new(),
+            answered_since: BTreeMap::new(),
+            has_kept: false,
+            has_spare: false,
+        }
+    }
+
+    /// Returns whether the last round left something that is due after some time: idle blocks, kept
+    /// addresses, answered requests.
+    pub fn has_deadlines(&self) -> bool {
+        self.has_kept || !self.answered_since.is_empty() || self.has_spare
     }
 
     /// Does what `view` makes necessary. The first failure ends the round; what follows it is done in
     /// a later one.
-    pub async fn round(&mut self, view: &View) -> Result<(), AllocatorError> {
+    pub async fn round(&mut self, view: &NetworkView) -> Result<(), AllocatorError> {
         let Some(network) = networks::cached(&self.data_dir, &self.network)? else {
             return Ok(());
         };
         let ledger = Ledger::open(&self.data_dir, network)?;
         self.verify(&ledger, view).await?;
         lending::answer(&self.cluster, &ledger, view).await?;
+        self.forget_answered(view).await?;
         lending::reclaim(&self.cluster, &ledger, view).await?;
         borrowing::tidy(&self.cluster, &ledger, view).await?;
         sticky::expire(&self.cluster, &ledger).await?;
+        self.has_kept = ledger.has_unused()?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;
         self.release_idle(&ledger).await?;
@@ -59,41 +85,60 @@ impl BlockManager {
     }
 
     /// Blocks that the ledger has and the store gives to others.
-    async fn verify(&self, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
+    async fn verify(&self, ledger: &Ledger, view: &NetworkView) -> Result<(), AllocatorError> {
         let own = self.cluster.node();
         if ledger.blocks()?.iter().all(|block| view.blocks.get(block) == Some(own)) {
             return Ok(());
         }
-        let turn = ownership::take_turn(&self.cluster, ledger).await?;
-        ownership::verify(&self.cluster, self.reopen(ledger)?, &turn).await.map(drop)
+        let lock = ownership::lock_claims(&self.cluster, ledger).await?;
+        ownership::verify(&self.cluster, self.reopen(ledger)?, &lock).await.map(drop)
+    }
+
+    /// Deletes requests that were answered long ago: their borrowers rebooted, and do not know of them.
+    /// What was granted is given back by the borrower's agent.
+    async fn forget_answered(&mut self, view: &NetworkView) -> Result<(), AllocatorError> {
+        let now = self.cluster.environment().now();
+        self.answered_since.retain(|id, _| view.requests.contains_key(id));
+        for (id, request) in &view.requests {
+            if request.record.answer.is_none() {
+                continue;
+            }
+            let since = *self.answered_since.entry(*id).or_insert(now);
+            if now.saturating_sub(since) >= KEEP_ANSWERED {
+                let key = keys::request(self.cluster.node(), &self.network, *id);
+                let op = Op::delete_if(key, request.revision);
+                self.cluster.store().transact(&[op]).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Blocks that the store gives to this node and the ledger lacks: from before a reboot, or of a
     /// process that was killed.
-    async fn adopt(&self, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
+    async fn adopt(&self, ledger: &Ledger, view: &NetworkView) -> Result<(), AllocatorError> {
         let own = self.cluster.node();
         let unknown = view
             .blocks
             .iter()
             .filter(|(block, owner)| *owner == own && needs_entering(ledger, block));
         for (block, _) in unknown {
-            let turn = ownership::take_turn(&self.cluster, ledger).await?;
+            let lock = ownership::lock_claims(&self.cluster, ledger).await?;
             // The view may be from before the block was given back.
             let record = self.cluster.block_record(&self.network, block).await?;
-            if record.is_none_or(|(record, _)| record.node != *own)
+            if record.is_none_or(|stored| stored.record.node != *own)
                 || !needs_entering(ledger, block)
             {
                 continue;
             }
             let ledger = self.reopen(ledger)?;
-            ownership::claim(&self.cluster, ledger, Target::Exactly(*block), &turn).await?;
+            ownership::claim(&self.cluster, ledger, Target::Exactly(*block), &lock).await?;
             info!("network {}: block {block} was this node's already", self.network);
         }
         Ok(())
     }
 
     /// Claims a block before the own ones are full, unless blocks are scarce.
-    async fn claim_ahead(&self, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
+    async fn claim_ahead(&self, ledger: &Ledger, view: &NetworkView) -> Result<(), AllocatorError> {
         if ledger.blocks()?.is_empty() || ledger.counts()?.free >= low_water(ledger.network()) {
             return Ok(());
         }
@@ -104,10 +149,10 @@ impl BlockManager {
         if unowned <= owners.len() as u64 {
             return Ok(());
         }
-        let turn = ownership::take_turn(&self.cluster, ledger).await?;
+        let lock = ownership::lock_claims(&self.cluster, ledger).await?;
         let ledger = self.reopen(ledger)?;
         if let (_, Claimed::Own(block)) =
-            ownership::claim(&self.cluster, ledger, Target::AnyBlock, &turn).await?
+            ownership::claim(&self.cluster, ledger, Target::AnyBlock, &lock).await?
         {
             info!("network {}: block {block} is claimed ahead", self.network);
         }
@@ -122,6 +167,7 @@ impl BlockManager {
         let idle = |counts: &Counts| counts.reserved == 0;
         self.idle_since
             .retain(|block, _| usage.iter().any(|(b, counts)| b == block && idle(counts)));
+        self.has_spare = usage.len() > 1 && usage.iter().any(|(_, counts)| idle(counts));
         let mut kept = usage.len();
         let mut free: u32 = usage.iter().map(|(_, counts)| counts.free).sum();
         // The highest first: the cluster's addresses stay low and legible.
@@ -134,8 +180,8 @@ impl BlockManager {
             {
                 continue;
             }
-            let turn = ownership::take_turn(&self.cluster, ledger).await?;
-            if ownership::release(&self.cluster, ledger, block, &turn).await? {
+            let lock = ownership::lock_claims(&self.cluster, ledger).await?;
+            if ownership::release(&self.cluster, ledger, block, &lock).await? {
                 info!("network {}: idle block {block} is given back", self.network);
             } else {
                 warn!("network {}: idle block {block} could not be given back", self.network);
@@ -152,7 +198,7 @@ impl BlockManager {
         if !ledger.has_losses()? {
             return Ok(());
         }
-        let _turn = ownership::take_turn(&self.cluster, ledger).await?;
+        let _turn = ownership::lock_claims(&self.cluster, ledger).await?;
         if ledger.stranded()?.is_empty() {
             ledger.forget_losses()?;
         }

@@ -4,33 +4,32 @@
 //! it is at it; a loan that nobody is borrowing any more and that no reservation names is given
 //! back by the node's agent ([`tidy`]). So a process may be killed at any moment.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use log::{debug, info};
-use weft_files::{self as files, FileError, FileLock};
+use weft_files::{self as files, FileLock};
 use weft_ledger::ledger::{About, Want};
 use weft_ledger::reservation::Loan;
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, NodeName};
-use weft_store::{Op, Revision, TxnOutcome, keys, typed};
+use weft_model::{LoanAnswer, LoanId, LoanRecord, NodeName};
+use weft_store::{Op, TxnOutcome, keys, typed};
 
 use crate::AllocatorError;
 use crate::acquire::shown;
-use weft_cluster::networks::unchanged;
-use weft_cluster::{Cluster, ClusterError};
+use weft_cluster::cluster::unchanged;
+use weft_cluster::{Cluster, ClusterError, NetworkView};
 
 /// How long a lender may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long to go on asking one node after the other. Runtimes give up on a plugin after a while.
-const PATIENCE_WITH_ALL: Duration = Duration::from_secs(10);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many nodes to ask. Each request is news to all agents; who tries again asks others.
 const MOST_LENDERS: usize = 8;
 
-/// How long to sleep between two looks for the answer, where the store's watch returns at once.
+/// Pause between two reads of a request in a store whose waits return at once.
 const POLL: Duration = Duration::from_millis(5);
 
 /// How one lender was found.
@@ -70,7 +69,7 @@ pub(crate) async fn borrow(
     let start = cluster.environment().now();
     for (asked, lender) in lenders.iter().enumerate() {
         let so_far = cluster.environment().now().saturating_sub(start);
-        if asked >= MOST_LENDERS || so_far > PATIENCE_WITH_ALL {
+        if asked >= MOST_LENDERS || so_far > SEARCH_TIMEOUT {
             reasons.push(format!("{} more nodes were not asked yet", lenders.len() - asked));
             settled = false;
             break;
@@ -96,7 +95,7 @@ pub(crate) async fn borrow(
                 settled = false;
                 reasons.push(format!(
                     "node {lender} did not answer within {} s; is weftd running there?",
-                    PATIENCE.as_secs()
+                    ANSWER_TIMEOUT.as_secs()
                 ));
             }
         }
@@ -106,9 +105,9 @@ pub(crate) async fn borrow(
 
 /// The nodes that own blocks of the network and whose agents live, in an order by chance.
 async fn lenders(cluster: &Cluster, ledger: &Ledger) -> Result<Vec<NodeName>, AllocatorError> {
-    let nodes = cluster.nodes().await?;
+    let members = cluster.members().await?;
     let owners = cluster.owners(ledger.network().name()).await?;
-    let alive = |name: &NodeName| nodes.get(name).is_some_and(|node| node.alive);
+    let alive = |name: &NodeName| members.get(name).is_some_and(|member| member.alive);
     let mut lenders: Vec<NodeName> =
         owners.into_keys().filter(|name| name != cluster.node() && alive(name)).collect();
     for i in (1..lenders.len()).rev() {
@@ -128,7 +127,7 @@ async fn ask(
 ) -> Result<Asked, AllocatorError> {
     let name = ledger.network().name();
     let id = LoanId::new(cluster.environment().random());
-    let borrowing = Borrowing::begin(ledger, id)?;
+    let borrowing = Borrowing::begin(ledger, id, lender)?;
     let Some((_, network_revision)) = cluster.network(name).await? else {
         let store = cluster.store().describe();
         return Err(ClusterError::NoSuchNetwork { network: name.clone(), store }.into());
@@ -144,12 +143,14 @@ async fn ask(
     let ops = [
         unchanged(keys::network(name), network_revision),
         unchanged(keys::node(cluster.node()), node_revision),
-        Op::create(keys::request(name, id), typed::encode(&record)?),
+        Op::create(keys::request(lender, name, id), typed::encode(&record)?),
     ];
     if let TxnOutcome::Conflict { .. } = cluster.store().transact(&ops).await? {
         return Err(ClusterError::Contended { network: name.clone() }.into());
     }
-    let Some(answer) = answer(cluster, ledger, id).await? else { return Ok(Asked::Silent) };
+    let Some(answer) = answer(cluster, &keys::request(lender, name, id)).await? else {
+        return Ok(Asked::Silent);
+    };
     let asked = match answer {
         LoanAnswer::Refused { reason, by_itself } => Asked::Refused(reason, !by_itself),
         LoanAnswer::Granted { pool, host } => {
@@ -162,7 +163,9 @@ async fn ask(
     };
     if let Asked::Lent(_) = asked {
         // The loan stands; that the request goes too is only tidy.
-        if let Err(error) = cluster.store().transact(&[Op::delete(keys::request(name, id))]).await {
+        if let Err(error) =
+            cluster.store().transact(&[Op::delete(keys::request(lender, name, id))]).await
+        {
             debug!("loan {id}: its request stays for the agent to remove: {error}");
             return Ok(asked);
         }
@@ -171,62 +174,62 @@ async fn ask(
     Ok(asked)
 }
 
-/// Waits for the lender's answer. One that does not come in time is given up together with the
-/// request, in one step: afterwards it can't come any more.
-async fn answer(
-    cluster: &Cluster,
-    ledger: &Ledger,
-    id: LoanId,
-) -> Result<Option<LoanAnswer>, AllocatorError> {
-    let key = keys::request(ledger.network().name(), id);
+/// Waits for the lender's answer to the request at `key`. If it does not come in time the request is
+/// withdrawn in one step: afterwards it cannot come any more.
+async fn answer(cluster: &Cluster, key: &str) -> Result<Option<LoanAnswer>, AllocatorError> {
+    let store = cluster.store();
     let start = cluster.environment().now();
-    let mut cursor = None;
+    let mut lookup = store.get(key).await?;
     loop {
-        let (record, revision) = match cluster.store().get(&key).await? {
-            Some(entry) => (typed::decode::<LoanRecord>(&entry)?, entry.revision),
-            // Somebody removed it: this node was removed from the cluster.
+        let (record, revision) = match &lookup.entry {
+            Some(entry) => (typed::decode::<LoanRecord>(entry)?, entry.revision),
+            // It was removed: this node or the lender was removed from the cluster.
             None => return Ok(None),
         };
         let waited = cluster.environment().now().saturating_sub(start);
         match record.answer {
             Some(answer @ LoanAnswer::Granted { .. }) => return Ok(Some(answer)),
             Some(answer @ LoanAnswer::Refused { .. }) => {
-                cluster.store().transact(&[Op::DeleteIf { key, revision }]).await?;
+                store.transact(&[Op::delete_if(key, revision)]).await?;
                 return Ok(Some(answer));
             }
-            None if waited >= PATIENCE => {
-                let op = Op::DeleteIf { key: key.clone(), revision };
-                if cluster.store().transact(&[op]).await? == TxnOutcome::Committed {
+            None if waited >= ANSWER_TIMEOUT => {
+                let op = Op::delete_if(key, revision);
+                if store.transact(&[op]).await? == TxnOutcome::Committed {
                     return Ok(None);
                 }
+                lookup = store.get(key).await?;
                 continue;
             }
             None => {}
         }
-        let listing = match &cursor {
-            None => cluster.store().list(&key).await?,
-            Some(cursor) => {
-                cluster.store().watch(&key, cursor, PATIENCE.saturating_sub(waited)).await?
-            }
-        };
-        if cursor.as_ref() == Some(&listing.cursor) {
+        let left = ANSWER_TIMEOUT.saturating_sub(waited);
+        let next = store.next_lookup(key, &lookup.cursor, left).await?;
+        if next.cursor == lookup.cursor {
             cluster.environment().sleep(POLL).await;
         }
-        cursor = Some(listing.cursor);
+        lookup = next;
     }
 }
 
-/// The mark of a loan that a process of this node is working on: a locked file.
+/// The mark of a loan that a process of this node is working on: a locked file that names the lender,
+/// so that the agent finds the request of a process that was killed.
 #[derive(Debug)]
 struct Borrowing(FileLock);
 
 impl Borrowing {
-    fn begin(ledger: &Ledger, id: LoanId) -> Result<Self, AllocatorError> {
+    fn begin(ledger: &Ledger, id: LoanId, lender: &NodeName) -> Result<Self, AllocatorError> {
         files::create_private_dir(&ledger.dir().borrowings())?;
         let path = ledger.dir().borrowing(id);
-        let lock = FileLock::try_take(&path)?;
-        // The id is random: that another process has it is a fault of the random number generator.
-        Ok(Self(lock.ok_or(FileError::Locked { path })?))
+        loop {
+            // The agent may take the file for an abandoned one before it is locked, and remove it.
+            if let Some(mut lock) = FileLock::try_take(&path)?
+                && lock.is_current()
+            {
+                lock.write(lender.as_str())?;
+                return Ok(Self(lock));
+            }
+        }
     }
 
     /// Ends the work: what is left of the loan is in the ledger.
@@ -240,21 +243,44 @@ fn is_being_borrowed(ledger: &Ledger, id: LoanId) -> bool {
     files::lock::is_held(&ledger.dir().borrowing(id))
 }
 
-/// Gives back what was released here, and what processes that were killed have left: endpoints and
-/// requests of this node that nothing stands behind.
-pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
-    let mut done = vec![];
-    for (id, requested) in &view.requests {
-        if requested.record.borrower == *cluster.node()
-            && !is_being_borrowed(ledger, *id)
-            && !view.has_endpoint_of(cluster, *id)
-        {
-            let key = keys::request(ledger.network().name(), *id);
-            cluster.store().transact(&[Op::DeleteIf { key, revision: requested.revision }]).await?;
-        }
+/// A loan that a process of this node began to borrow and did not finish. Its file is locked, so that
+/// no process begins to use it.
+struct Abandoned {
+    id: LoanId,
+    /// `None` if the process was killed before it asked.
+    lender: Option<NodeName>,
+    lock: FileLock,
+}
+
+fn abandoned(ledger: &Ledger) -> Result<Vec<Abandoned>, AllocatorError> {
+    let mut abandoned = vec![];
+    for name in files::names_in(&ledger.dir().borrowings())? {
+        let Ok(id) = name.parse() else { continue };
+        let path = ledger.dir().borrowing(id);
+        let Some(lock) = FileLock::try_take(&path)? else { continue };
+        let lender = files::read(&path)?.and_then(|name| String::from_utf8(name).ok());
+        abandoned.push(Abandoned { id, lender: lender.and_then(|n| n.parse().ok()), lock });
     }
-    let own = view.endpoints.values().filter(|(endpoint, _)| endpoint.node == *cluster.node());
-    let mut loans: Vec<LoanId> = own.filter_map(|(endpoint, _)| endpoint.loan).collect();
+    Ok(abandoned)
+}
+
+/// Gives back what was released here, and what processes that were killed have left: endpoints and
+/// requests of this node that no reservation stands behind.
+pub async fn tidy(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    view: &NetworkView,
+) -> Result<(), AllocatorError> {
+    let name = ledger.network().name();
+    for Abandoned { id, lender, lock } in abandoned(ledger)? {
+        if let Some(lender) = lender {
+            withdraw(cluster, &keys::request(&lender, name, id)).await?;
+        }
+        // A grant that the view does not show yet is given back below, when it does.
+        files::remove(lock.path())?;
+    }
+    let own = view.endpoints.values().filter(|stored| stored.record.node == *cluster.node());
+    let mut loans: Vec<LoanId> = own.filter_map(|stored| stored.record.loan).collect();
     loans.sort_unstable();
     loans.dedup();
     for id in loans {
@@ -262,93 +288,75 @@ pub async fn tidy(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(),
             continue;
         }
         give_back(cluster, ledger, view, id).await?;
-        done.push(id);
     }
     for id in ledger.returns()? {
-        if !view.has_endpoint_of(cluster, id) && gone(cluster, ledger, id).await? {
+        if !has_endpoint_of(cluster, view, id) && is_gone(cluster, ledger, id).await? {
             ledger.forget_return(id)?;
-            done.push(id);
         }
     }
     for id in ledger.loans()? {
-        // A loan that the store knows nothing of was taken from this node while it was cut off.
+        // A loan that the store does not have was taken from this node while it was cut off.
         if !is_being_borrowed(ledger, id)
-            && !view.has_endpoint_of(cluster, id)
-            && gone(cluster, ledger, id).await?
+            && !has_endpoint_of(cluster, view, id)
+            && is_gone(cluster, ledger, id).await?
         {
             ledger.void_loan(id)?;
         }
     }
-    for id in done {
-        let _ = std::fs::remove_file(ledger.dir().borrowing(id));
+    Ok(())
+}
+
+/// Deletes a request of this node, whatever its answer. A grant that comes later fails by it; one that
+/// came before has left endpoints, which are given back.
+async fn withdraw(cluster: &Cluster, key: &str) -> Result<(), AllocatorError> {
+    if cluster.store().get(key).await?.entry.is_some() {
+        cluster.store().transact(&[Op::delete(key)]).await?;
     }
     Ok(())
 }
 
-/// Deletes the endpoints of a loan, in both families at once.
+/// Deletes the endpoints of a loan, in both families at once, and its request.
 async fn give_back(
     cluster: &Cluster,
     ledger: &Ledger,
-    view: &View,
+    view: &NetworkView,
     id: LoanId,
 ) -> Result<(), AllocatorError> {
-    let name = ledger.network().name();
-    let mut ops: Vec<Op> = view
-        .endpoints
-        .iter()
-        .filter(|(_, (endpoint, _))| endpoint.loan == Some(id) && endpoint.node == *cluster.node())
-        .map(|(address, (_, revision))| Op::DeleteIf {
-            key: keys::endpoint(name, *address),
-            revision: *revision,
-        })
-        .collect();
-    if let Some(requested) = view.requests.get(&id) {
-        ops.push(Op::DeleteIf { key: keys::request(name, id), revision: requested.revision });
+    let network = ledger.network();
+    let name = network.name();
+    let mut ops = vec![];
+    for (address, stored) in &view.endpoints {
+        let Some(block) = network.block_of(*address) else { continue };
+        if stored.record.loan != Some(id) || stored.record.node != *cluster.node() {
+            continue;
+        }
+        let key = keys::endpoint(name, &block, *address);
+        ops.push(Op::delete_if(key, stored.revision));
+        if let Some(lender) = &stored.record.lender {
+            let request = Op::delete(keys::request(lender, name, id));
+            if !ops.contains(&request) {
+                ops.push(request);
+            }
+        }
     }
-    match cluster.store().transact(&ops).await? {
+    match cluster.store().transact(&cluster.with_revisions(ops)).await? {
         TxnOutcome::Committed => {
             info!("network {name}: loan {id} is given back");
             ledger.forget_return(id)?;
         }
-        TxnOutcome::Conflict { what, .. } => debug!("loan {id} is not given back yet: {what}"),
+        TxnOutcome::Conflict { reason, .. } => debug!("loan {id} is not given back yet: {reason}"),
     }
     Ok(())
 }
 
-/// Whether the store has no endpoint of the loan, asked directly.
-async fn gone(cluster: &Cluster, ledger: &Ledger, id: LoanId) -> Result<bool, AllocatorError> {
-    // Some stores answer a token that may not read with nothing. This node has a record, so a store
-    // that does not show it shows nothing at all.
-    if cluster.store().get(&keys::node(cluster.node())).await?.is_none() {
-        return Ok(false);
-    }
+/// Returns whether the store, asked directly, has no endpoint of the loan.
+async fn is_gone(cluster: &Cluster, ledger: &Ledger, id: LoanId) -> Result<bool, AllocatorError> {
     let endpoints = cluster.endpoints(ledger.network().name()).await?;
-    Ok(!endpoints.values().any(|endpoint| endpoint.loan == Some(id)))
+    Ok(!endpoints.values().any(|stored| stored.record.loan == Some(id)))
 }
 
-/// A request as it stands in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Requested {
-    /// What it says.
-    pub record: LoanRecord,
-    /// When it was last written.
-    pub revision: Revision,
-}
-
-/// What the cluster store says of a network, perhaps a little out of date.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct View {
-    /// The owners of its blocks.
-    pub blocks: BTreeMap<Block, NodeName>,
-    /// Its endpoints.
-    pub endpoints: BTreeMap<IpAddr, (Endpoint, Revision)>,
-    /// Requests for loans.
-    pub requests: BTreeMap<LoanId, Requested>,
-}
-
-impl View {
-    fn has_endpoint_of(&self, cluster: &Cluster, id: LoanId) -> bool {
-        let mut endpoints = self.endpoints.values().map(|(endpoint, _)| endpoint);
-        endpoints.any(|endpoint| endpoint.loan == Some(id) && endpoint.node == *cluster.node())
-    }
+/// Returns whether the view has an endpoint of the loan on this node.
+fn has_endpoint_of(cluster: &Cluster, view: &NetworkView, id: LoanId) -> bool {
+    let mut endpoints = view.endpoints.values().map(|stored| &stored.record);
+    endpoints.any(|endpoint| endpoint.loan == Some(id) && endpoint.node == *cluster.node())
 }

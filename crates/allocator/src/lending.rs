@@ -11,13 +11,16 @@ use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, Sticky};
 use weft_store::{Expected, Op, TxnOutcome, keys, typed};
 
 use crate::AllocatorError;
-use crate::borrowing::{Requested, View};
 use crate::ownership::renewed;
-use weft_cluster::Cluster;
-use weft_cluster::networks::unchanged;
+use weft_cluster::cluster::unchanged;
+use weft_cluster::{Cluster, NetworkView, Stored};
 
 /// Answers the requests that are addressed to this node.
-pub async fn answer(cluster: &Cluster, ledger: &Ledger, view: &View) -> Result<(), AllocatorError> {
+pub async fn answer(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    view: &NetworkView,
+) -> Result<(), AllocatorError> {
     for (id, requested) in &view.requests {
         let record = &requested.record;
         if record.lender == *cluster.node() && record.answer.is_none() {
@@ -31,7 +34,7 @@ async fn answer_one(
     cluster: &Cluster,
     ledger: &Ledger,
     id: LoanId,
-    requested: &Requested,
+    requested: &Stored<LoanRecord>,
 ) -> Result<(), AllocatorError> {
     let name = ledger.network().name();
     let want = match requested.record.wanted {
@@ -64,16 +67,16 @@ async fn answer_one(
     let (pool, host) = (reservation.pool, reservation.host);
     let block = block_of(ledger, &reservation)?;
     let owned = cluster.block_record(name, &block).await?;
-    let Some((_, revision)) = owned.filter(|(record, _)| record.node == *cluster.node()) else {
+    let Some(owned) = owned.filter(|owned| owned.record.node == *cluster.node()) else {
         // What the ledger believes is out of date, and will be put right.
         return refuse(cluster, ledger, id, requested, "it lost the block just now", false).await;
     };
     let granted =
         LoanRecord { answer: Some(LoanAnswer::Granted { pool, host }), ..requested.record.clone() };
     let mut ops = vec![
-        unchanged(keys::block(name, &block), revision),
+        unchanged(keys::block(name, &block), owned.revision),
         Op::Write {
-            key: keys::request(name, id),
+            key: keys::request(cluster.node(), name, id),
             expected: Expected::Revision(requested.revision),
             value: typed::encode(&granted)?,
         },
@@ -86,17 +89,18 @@ async fn answer_one(
             loan: Some(id),
         };
         for address in addresses.iter() {
-            ops.push(Op::create(keys::endpoint(name, address), typed::encode(&endpoint)?));
+            let key = keys::endpoint(name, &block, address);
+            ops.push(Op::create(key, typed::encode(&endpoint)?));
         }
     }
-    match cluster.store().transact(&ops).await? {
+    match cluster.store().transact(&cluster.with_revisions(ops)).await? {
         TxnOutcome::Committed => info!(
             "network {name}: {} is lent to node {}",
             reservation.addresses.first().map_or_else(String::new, ToString::to_string),
             requested.record.borrower
         ),
         // The request was withdrawn, or this is a second try of what had happened.
-        TxnOutcome::Conflict { what, .. } => debug!("loan {id} is not granted: {what}"),
+        TxnOutcome::Conflict { reason, .. } => debug!("loan {id} is not granted: {reason}"),
     }
     Ok(())
 }
@@ -119,13 +123,13 @@ async fn refuse(
     cluster: &Cluster,
     ledger: &Ledger,
     id: LoanId,
-    requested: &Requested,
+    requested: &Stored<LoanRecord>,
     reason: &str,
     by_itself: bool,
 ) -> Result<(), AllocatorError> {
     let answer = Some(LoanAnswer::Refused { reason: reason.to_owned(), by_itself });
     let refused = LoanRecord { answer, ..requested.record.clone() };
-    let key = keys::request(ledger.network().name(), id);
+    let key = keys::request(cluster.node(), ledger.network().name(), id);
     let expected = Expected::Revision(requested.revision);
     cluster.store().compare_and_set(&key, expected, typed::encode(&refused)?).await?;
     Ok(())
@@ -139,7 +143,7 @@ async fn refuse(
 pub async fn reclaim(
     cluster: &Cluster,
     ledger: &Ledger,
-    view: &View,
+    view: &NetworkView,
 ) -> Result<(), AllocatorError> {
     for reservation in ledger.lent()? {
         let Holder::Lent { loan, .. } = &reservation.holder else { continue };
@@ -167,16 +171,15 @@ async fn reclaim_one(
         return Ok(());
     }
     let owned = cluster.block_record(name, &block).await?;
-    let Some((record, revision)) = owned.filter(|(record, _)| record.node == *cluster.node())
-    else {
+    let Some(owned) = owned.filter(|owned| owned.record.node == *cluster.node()) else {
         return Ok(());
     };
-    let mut ops = vec![renewed(name, &block, &record, revision)?];
+    let mut ops = vec![renewed(name, &block, &owned)?];
     for address in &reservation.addresses {
-        ops.push(Op::check(keys::endpoint(name, *address), Expected::Absent));
+        ops.push(Op::check(keys::endpoint(name, &block, *address), Expected::Absent));
     }
     if let Some(id) = loan {
-        ops.push(Op::check(keys::request(name, id), Expected::Absent));
+        ops.push(Op::check(keys::request(cluster.node(), name, id), Expected::Absent));
     }
     if cluster.store().transact(&ops).await? == TxnOutcome::Committed
         && ledger.release_exactly(reservation)?

@@ -6,45 +6,44 @@
 
 use std::time::Duration;
 
-use crate::claim::{Action, Claim, Claimed, Event, Target};
 use log::{debug, info, warn};
+use weft_cluster::cluster::unchanged;
+use weft_cluster::networks::cache;
+use weft_cluster::{Cluster, ClusterError, Stored, environment};
 use weft_files::FileLock;
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Away;
 use weft_model::block::BlockRecord;
-use weft_model::{Block, HostNumber, NetworkName, Sticky, StickyRecord};
+use weft_model::{Block, Endpoint, NetworkName};
 use weft_store::{Op, Revision, TxnOutcome, keys, typed};
 
-use crate::AllocatorError;
-use weft_cluster::{Cluster, environment};
-use weft_cluster::{
-    ClusterError,
-    networks::{cache, unchanged},
-};
+use crate::claim::{Action, Claim, Claimed, Event, Target};
+use crate::{AllocatorError, sticky};
 
-/// How long to wait for another process of this node that is claiming.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Limit for waiting for another process of this node that is claiming.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often to begin anew when the network's definition changes during a claim.
+/// How often to start again when the network's definition changes during a claim.
 const DEFINITION_TRIES: usize = 16;
 
-/// The right to change which blocks this node has in a network; given back when dropped.
+/// The lock under which this node's processes change which blocks the node has in a network; released
+/// when dropped. Unlike the ledger's lock it is held while the cluster store is asked.
 #[derive(Debug)]
-pub struct Turn {
+pub struct ClaimLock {
     _lock: FileLock,
 }
 
-/// Waits for the right to claim. It is this node's processes that queue here, not the cluster's.
-pub async fn take_turn(cluster: &Cluster, ledger: &Ledger) -> Result<Turn, AllocatorError> {
+/// Waits until no other process of this node is claiming.
+pub async fn lock_claims(cluster: &Cluster, ledger: &Ledger) -> Result<ClaimLock, AllocatorError> {
     let path = ledger.dir().claim_lock();
-    let lock = environment::wait_for_lock(cluster.environment(), &path, PATIENCE).await?;
+    let lock = environment::wait_for_lock(cluster.environment(), &path, LOCK_TIMEOUT).await?;
     let lock = lock.ok_or_else(|| ClusterError::Busy {
         work: "claiming a block of",
         network: ledger.network().name().clone(),
-        waited: PATIENCE,
+        waited: LOCK_TIMEOUT,
         store: cluster.store().describe(),
     })?;
-    Ok(Turn { _lock: lock })
+    Ok(ClaimLock { _lock: lock })
 }
 
 /// Drives a claim with the cluster store, and enters what it brings into the ledger. The definition
@@ -53,7 +52,7 @@ pub async fn claim(
     cluster: &Cluster,
     mut ledger: Ledger,
     target: Target,
-    _turn: &Turn,
+    _lock: &ClaimLock,
 ) -> Result<(Ledger, Claimed), AllocatorError> {
     let name = ledger.network().name().clone();
     for _ in 0..DEFINITION_TRIES {
@@ -82,6 +81,7 @@ async fn drive(
 ) -> Result<Option<Claimed>, AllocatorError> {
     let network = ledger.network();
     let name = network.name().clone();
+    let (network_key, node_key) = (keys::network(&name), keys::node(cluster.node()));
     let mut node_revision = cluster.register(None).await?;
     let (mut claim, mut action) = Claim::new(network, cluster.node(), target, ledger.blocks()?);
     let mut records = std::collections::BTreeMap::new();
@@ -90,7 +90,7 @@ async fn drive(
             Action::List => {
                 records = cluster.block_records(&name).await?;
                 let owners =
-                    records.iter().map(|(block, (record, _))| (*block, record.node.clone()));
+                    records.iter().map(|(block, stored)| (*block, stored.record.node.clone()));
                 action = claim.next(Event::Listed(owners.collect()));
                 continue;
             }
@@ -99,7 +99,7 @@ async fn drive(
                 typed::encode(&BlockRecord { node: cluster.node().clone(), generation: 0 })?,
             ),
             Action::Adopt(block) => match records.get(&block) {
-                Some((record, revision)) => renewed(&name, &block, record, *revision)?,
+                Some(stored) => renewed(&name, &block, stored)?,
                 None => {
                     action = claim.next(Event::Adopted(false));
                     continue;
@@ -113,15 +113,15 @@ async fn drive(
             }
         };
         // The claim holds only while the network exists and the name is this machine's.
-        let ops = [
-            unchanged(keys::network(&name), network_revision),
-            unchanged(keys::node(cluster.node()), node_revision),
+        let ops = cluster.with_revisions(vec![
+            unchanged(network_key.clone(), network_revision),
+            unchanged(node_key.clone(), node_revision),
             write,
-        ];
+        ]);
         let done = match cluster.store().transact(&ops).await? {
             TxnOutcome::Committed => true,
-            TxnOutcome::Conflict { op: 0, .. } => return Ok(None),
-            TxnOutcome::Conflict { op: 1, .. } => {
+            TxnOutcome::Conflict { key, .. } if key == network_key => return Ok(None),
+            TxnOutcome::Conflict { key, .. } if key == node_key => {
                 debug!("the record of node {} changed during a claim", cluster.node());
                 node_revision = cluster.register(None).await?;
                 continue;
@@ -135,20 +135,16 @@ async fn drive(
     }
 }
 
-/// The write by which an owner decides something about its block: whatever was decided from the
+/// The write by which an owner decides something about its block: a decision that was made from the
 /// same reading of the record fails from then on.
 pub(crate) fn renewed(
     network: &NetworkName,
     block: &Block,
-    record: &BlockRecord,
-    revision: Revision,
+    stored: &Stored<BlockRecord>,
 ) -> Result<Op, AllocatorError> {
-    let record = BlockRecord { node: record.node.clone(), generation: record.generation + 1 };
-    Ok(Op::Write {
-        key: keys::block(network, block),
-        expected: weft_store::Expected::Revision(revision),
-        value: typed::encode(&record)?,
-    })
+    let BlockRecord { node, generation } = stored.record.clone();
+    let record = BlockRecord { node, generation: generation + 1 };
+    Ok(Op::update(keys::block(network, block), stored.revision, typed::encode(&record)?))
 }
 
 /// Enters a block that is this node's now. Addresses in it that live elsewhere, lent by an earlier
@@ -159,18 +155,16 @@ async fn enter(cluster: &Cluster, ledger: &Ledger, block: &Block) -> Result<(), 
     let mut away = vec![];
     let mut used = ledger.was_lost(block);
     if !cluster.is_single_node() {
-        for (address, endpoint) in cluster.endpoints(network.name()).await? {
-            let Some((pool, host)) = network.locate(address) else { continue };
-            if pool != block.pool() || !block.contains(host) {
-                continue;
-            }
+        for (address, stored) in cluster.endpoints_of_block(network.name(), block).await? {
+            let Some((_, host)) = network.locate(address) else { continue };
             used = true;
-            if endpoint.node != *cluster.node() {
-                away.push(Away { host, node: endpoint.node, loan: endpoint.loan });
+            let Endpoint { node, loan, .. } = stored.record;
+            if node != *cluster.node() {
+                away.push(Away { host, node, loan });
             }
         }
     }
-    let kept = stickies(cluster, ledger, block).await?;
+    let kept = sticky::of_block(cluster, network.name(), block).await?;
     if used || !kept.is_empty() {
         ledger.add_used_block(block, &away, &kept)?;
     } else {
@@ -179,44 +173,27 @@ async fn enter(cluster: &Cluster, ledger: &Ledger, block: &Block) -> Result<(), 
     Ok(())
 }
 
-/// The addresses of a block that identities had last: they may come back for them.
-async fn stickies(
-    cluster: &Cluster,
-    ledger: &Ledger,
-    block: &Block,
-) -> Result<Vec<(HostNumber, Sticky)>, AllocatorError> {
-    let listing = cluster.store().list(&keys::stickies_prefix(ledger.network().name())).await?;
-    let mut kept = vec![];
-    for entry in &listing.entries {
-        let record: StickyRecord = typed::decode(entry)?;
-        if record.pool == block.pool() && block.contains(record.host) {
-            kept.push((record.host, record.sticky));
-        }
-    }
-    Ok(kept)
-}
-
 /// Gives back a block none of whose addresses is held; says whether it did.
 pub async fn release(
     cluster: &Cluster,
     ledger: &Ledger,
     block: &Block,
-    _turn: &Turn,
+    _lock: &ClaimLock,
 ) -> Result<bool, AllocatorError> {
     let name = ledger.network().name();
-    let Some((record, revision)) = cluster.block_record(name, block).await? else {
+    let Some(stored) = cluster.block_record(name, block).await? else {
         return Ok(false);
     };
-    if record.node != *cluster.node() || !ledger.remove_idle_block(block)? {
+    if stored.record.node != *cluster.node() || !ledger.remove_idle_block(block)? {
         return Ok(false);
     }
     // From here on the block is nobody's to use. If the answer is lost, or this process dies, the
     // block is found in the store and adopted, or given back then.
-    let op = Op::DeleteIf { key: keys::block(name, block), revision };
-    match cluster.store().transact(&[op]).await? {
+    let ops = vec![Op::delete_if(keys::block(name, block), stored.revision)];
+    match cluster.store().transact(&cluster.with_revisions(ops)).await? {
         TxnOutcome::Committed => Ok(true),
-        TxnOutcome::Conflict { what, .. } => {
-            debug!("block {block} of network {name} was not given back: {what}");
+        TxnOutcome::Conflict { reason, .. } => {
+            debug!("block {block} of network {name} was not given back: {reason}");
             Ok(false)
         }
     }
@@ -236,7 +213,7 @@ pub struct Verified {
 pub async fn verify(
     cluster: &Cluster,
     mut ledger: Ledger,
-    turn: &Turn,
+    lock: &ClaimLock,
 ) -> Result<Verified, AllocatorError> {
     let name = ledger.network().name().clone();
     let mut verified = Verified::default();
@@ -244,7 +221,7 @@ pub async fn verify(
     let missing = |block: &Block| owners.get(block) != Some(cluster.node());
     for block in ledger.blocks()?.into_iter().filter(missing) {
         ledger.doubt_block(&block)?;
-        let (reopened, claimed) = claim(cluster, ledger, Target::Exactly(block), turn).await?;
+        let (reopened, claimed) = claim(cluster, ledger, Target::Exactly(block), lock).await?;
         ledger = reopened;
         match claimed {
             Claimed::Own(_) => {

@@ -3,11 +3,13 @@
 //! Only an attachment that asks for this is known to the cluster: one key says which address its
 //! identity has. While the address is kept on this node, nobody is asked.
 
-use log::{debug, info};
+use log::{debug, info, warn};
 use weft_ledger::ledger::{About, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Sticky, StickyRecord};
-use weft_store::{Entry, Expected, Op, keys, typed};
+use weft_model::{
+    Block, HostNumber, Network, NetworkName, PoolIndex, Sticky, StickyId, StickyRecord,
+};
+use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
 use crate::{AllocatorError, acquire, lending, release};
 use weft_cluster::Cluster;
@@ -21,9 +23,9 @@ pub async fn reserve(
     about: About<'_>,
     still_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<Reservation, AllocatorError> {
-    let name = ledger.network().name().clone();
-    let key = keys::sticky(&name, sticky.id());
-    let known = cluster.store().get(&key).await?;
+    let ledger_network = ledger.network().clone();
+    let name = ledger_network.name().clone();
+    let known = cluster.store().get(&keys::identity(&name, sticky.id())).await?.entry;
     if let Some(entry) = &known {
         let record: StickyRecord = typed::decode(entry)?;
         // Two identities of one short form: the second one just does not stick.
@@ -57,39 +59,73 @@ pub async fn reserve(
     }
     let reservation =
         acquire::reserve(cluster, ledger, holder, Want::Any, about, still_wanted).await?;
-    remember(cluster, &name, known, sticky, &reservation).await?;
+    remember(cluster, &ledger_network, known, sticky, &reservation).await?;
     Ok(reservation)
 }
 
+/// Writes the address of an identity under both its keys, in place of the one that it had.
 async fn remember(
     cluster: &Cluster,
-    network: &weft_model::NetworkName,
+    network: &Network,
     known: Option<Entry>,
     sticky: &Sticky,
     reservation: &Reservation,
 ) -> Result<(), AllocatorError> {
     let (pool, host) = (reservation.pool, reservation.host);
-    let record = StickyRecord { sticky: sticky.clone(), pool, host };
-    let expected = known.map_or(Expected::Absent, |entry| Expected::Revision(entry.revision));
-    let key = keys::sticky(network, sticky.id());
-    if !cluster.store().compare_and_set(&key, expected, typed::encode(&record)?).await? {
+    let record = typed::encode(&StickyRecord { sticky: sticky.clone(), pool, host })?;
+    let expected = known.as_ref().map_or(Expected::Absent, |e| Expected::Revision(e.revision));
+    let key = keys::identity(network.name(), sticky.id());
+    let mut ops = vec![Op::Write { key, expected, value: record.clone() }];
+    let of_block = block_key(network, sticky.id(), pool, host);
+    let before = known.and_then(|entry| typed::decode::<StickyRecord>(&entry).ok());
+    let before = before.and_then(|b| block_key(network, sticky.id(), b.pool, b.host));
+    if before != of_block {
+        ops.extend(before.map(Op::delete));
+    }
+    ops.extend(of_block.map(|key| Op::put(key, record)));
+    if cluster.store().transact(&ops).await? != TxnOutcome::Committed {
         debug!("{} got an address elsewhere at the same time", sticky.identity);
     }
     Ok(())
 }
 
+/// Key of an identity's address below the block that holds it.
+fn block_key(network: &Network, id: StickyId, pool: PoolIndex, host: HostNumber) -> Option<String> {
+    let bits = network.pool(pool)?.block_bits();
+    Some(keys::sticky(network.name(), &Block::containing(pool, host, bits), id))
+}
+
+/// Addresses of a block that identities had last: they may come back for them.
+pub(crate) async fn of_block(
+    cluster: &Cluster,
+    network: &NetworkName,
+    block: &Block,
+) -> Result<Vec<(HostNumber, Sticky)>, AllocatorError> {
+    let mut kept = vec![];
+    for entry in cluster.store().list(&keys::stickies_of_block(network, block)).await?.entries {
+        match typed::decode::<StickyRecord>(&entry) {
+            Ok(record) => kept.push((record.host, record.sticky)),
+            Err(error) => warn!("{error}; the record is ignored"),
+        }
+    }
+    Ok(kept)
+}
+
 /// Frees the addresses of this node whose time is over: of identities that have not come back, which
-/// the cluster forgets, and of prepared containers that were not made.
+/// are deleted from the cluster store, and of prepared containers that were not made.
 pub async fn expire(cluster: &Cluster, ledger: &Ledger) -> Result<(), AllocatorError> {
-    let name = ledger.network().name();
+    let network = ledger.network();
+    let name = network.name();
     for reservation in release::free_expired(ledger)? {
         let Holder::Kept { sticky, .. } = &reservation.holder else { continue };
-        let key = keys::sticky(name, sticky.id());
-        let Some(entry) = cluster.store().get(&key).await? else { continue };
+        let key = keys::identity(name, sticky.id());
+        let Some(entry) = cluster.store().get(&key).await?.entry else { continue };
         let record: StickyRecord = typed::decode(&entry)?;
-        if (record.pool, record.host) == (reservation.pool, reservation.host) {
-            let op = Op::DeleteIf { key, revision: entry.revision };
-            cluster.store().transact(&[op]).await?;
+        let (pool, host) = (reservation.pool, reservation.host);
+        if (record.pool, record.host) == (pool, host) {
+            let mut ops = vec![Op::delete_if(key, entry.revision)];
+            ops.extend(block_key(network, sticky.id(), pool, host).map(Op::delete));
+            cluster.store().transact(&ops).await?;
         }
     }
     Ok(())

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use weft_model::NodeName;
 use weft_model::node::VXLAN_PORT;
+use weft_store::StoreSection;
+pub use weft_store::{ConsulConfig, StoreConfig};
 
 use crate::ClusterError;
 
@@ -16,16 +18,11 @@ pub const DEFAULT_PATH: &str = "/etc/weft/weft.toml";
 /// Where reservations live. A reboot empties `/run`, and with it goes what no longer has a holder.
 const DEFAULT_DATA_DIR: &str = "/run/weft";
 
-/// Where the embedded store lives. Networks outlast a reboot.
-const DEFAULT_LOCAL_STORE: &str = "/var/lib/weft/store";
-
 /// Long enough that a restart of everything on a node brings no block back.
 const DEFAULT_RELEASE_AFTER: Duration = Duration::from_secs(600);
 
 /// Runtimes delete what they know of within seconds of a crash.
 const DEFAULT_SWEEP_GRACE: Duration = Duration::from_secs(60);
-
-const DEFAULT_PREFIX: &str = "weft/v1";
 
 /// The node's configuration, complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,37 +54,8 @@ pub enum Underlay {
     Address(IpAddr),
 }
 
-/// The cluster store's part of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreConfig {
-    /// The embedded store of a single node.
-    Local {
-        /// The directory of its file.
-        dir: PathBuf,
-    },
-    /// Consul.
-    Consul(ConsulConfig),
-}
-
-/// How to reach Consul. What is absent here is taken from Consul's usual environment variables.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ConsulConfig {
-    /// Its HTTP address.
-    pub address: Option<String>,
-    /// The ACL token.
-    pub token: Option<String>,
-    /// The certificate authority that signed the server's certificate.
-    pub ca_file: Option<PathBuf>,
-    /// This client's certificate.
-    pub cert_file: Option<PathBuf>,
-    /// The key of this client's certificate.
-    pub key_file: Option<PathBuf>,
-    /// What all keys begin with, without slashes at the ends.
-    pub prefix: String,
-}
-
 /// The file as written.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileFormat {
     node: Option<String>,
@@ -95,7 +63,7 @@ struct FileFormat {
     port: Option<u16>,
     data_dir: Option<PathBuf>,
     #[serde(default)]
-    store: StoreFormat,
+    store: StoreSection,
     #[serde(default)]
     agent: AgentFormat,
 }
@@ -105,27 +73,6 @@ struct FileFormat {
 struct AgentFormat {
     release_idle_after: Option<u64>,
     sweep_grace: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoreFormat {
-    #[serde(rename = "type", default)]
-    kind: StoreKind,
-    address: Option<String>,
-    prefix: Option<String>,
-    token: Option<String>,
-    ca_file: Option<PathBuf>,
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StoreKind {
-    #[default]
-    Local,
-    Consul,
 }
 
 impl NodeConfig {
@@ -185,48 +132,6 @@ impl NodeConfig {
 
 fn seconds(value: Option<u64>, default: Duration) -> Duration {
     value.map_or(default, Duration::from_secs)
-}
-
-impl StoreFormat {
-    fn into_config(self) -> Result<StoreConfig, String> {
-        match self.kind {
-            StoreKind::Local => {
-                let for_consul = [
-                    ("prefix", self.prefix.is_some()),
-                    ("token", self.token.is_some()),
-                    ("ca_file", self.ca_file.is_some()),
-                    ("cert_file", self.cert_file.is_some()),
-                    ("key_file", self.key_file.is_some()),
-                ];
-                if let Some((key, _)) = for_consul.iter().find(|(_, set)| *set) {
-                    return Err(format!("store.{key} is set, but store.type is \"local\""));
-                }
-                let dir = self.address.map_or_else(|| DEFAULT_LOCAL_STORE.into(), PathBuf::from);
-                if !dir.is_absolute() {
-                    let shown = dir.display();
-                    return Err(format!(
-                        "store.address {shown}: the local store needs an absolute path"
-                    ));
-                }
-                Ok(StoreConfig::Local { dir })
-            }
-            StoreKind::Consul => {
-                let prefix = self.prefix.unwrap_or_else(|| DEFAULT_PREFIX.into());
-                let prefix = prefix.trim_matches('/').to_owned();
-                if prefix.is_empty() {
-                    return Err("store.prefix must not be empty".into());
-                }
-                Ok(StoreConfig::Consul(ConsulConfig {
-                    address: self.address,
-                    token: self.token,
-                    ca_file: self.ca_file,
-                    cert_file: self.cert_file,
-                    key_file: self.key_file,
-                    prefix,
-                }))
-            }
-        }
-    }
 }
 
 fn host_name() -> Result<String, String> {

@@ -6,6 +6,8 @@
 //! - [`cluster`]: the connected store, and reads of it.
 //! - [`registration`]: this node's record and its lease.
 //! - [`node_removal`]: removing a node.
+//! - [`view`]: contents of the store, put together by one read.
+//! - [`watcher`]: the same, kept current by watches.
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
 //! - [`agent`]: whether the node's agent runs.
 //! - [`environment`]: clock, timers and random numbers, real or simulated.
@@ -19,8 +21,12 @@ pub mod identity;
 pub mod networks;
 pub mod node_removal;
 pub mod registration;
+pub mod view;
+pub mod watcher;
 
 pub use cluster::Cluster;
 pub use config::NodeConfig;
 pub use environment::Environment;
 pub use error::ClusterError;
+pub use view::{Member, Members, NetworkView, Stored};
+pub use watcher::Watcher;

@@ -10,9 +10,9 @@ use weft_files::{self as files, FileError};
 use weft_ledger::layout::{NetworkDir, networks_dir};
 use weft_model::pool::PoolRecord;
 use weft_model::{ModelError, Network, NetworkName, NetworkSpec, NodeName, Vni};
-use weft_store::{Entry, Expected, Op, Revision, TxnOutcome, keys, typed};
+use weft_store::{Entry, Expected, MAX_OPS, Op, Revision, TxnOutcome, keys, typed};
 
-use crate::{Cluster, ClusterError};
+use crate::{Cluster, ClusterError, view};
 
 /// How often to try again when somebody else makes or extends a network at the same time.
 const CATALOGUE_TRIES: usize = 32;
@@ -102,19 +102,15 @@ impl Cluster {
         &self,
         name: &NetworkName,
     ) -> Result<Option<(Network, Revision)>, ClusterError> {
-        let Some(entry) = self.store().get(&keys::network(name)).await? else { return Ok(None) };
+        let entry = self.store().get(&keys::network(name)).await?.entry;
+        let Some(entry) = entry else { return Ok(None) };
         Ok(Some((typed::decode(&entry)?, entry.revision)))
     }
 
     /// All networks in the cluster store, by name.
     pub async fn networks(&self) -> Result<Vec<Network>, ClusterError> {
-        let listing = self.store().list(keys::networks_prefix()).await?;
-        let mut networks: Vec<Network> = vec![];
-        for entry in &listing.entries {
-            networks.push(typed::decode(entry)?);
-        }
-        networks.sort_by(|a, b| a.name().cmp(b.name()));
-        Ok(networks)
+        let entries = self.store().list(keys::networks_prefix()).await?.entries;
+        Ok(view::read_networks(&entries).into_values().collect())
     }
 
     /// Makes the network that `spec` describes, or returns the one that exists by that name if it
@@ -126,7 +122,7 @@ impl Cluster {
     ) -> Result<Network, ClusterError> {
         for _ in 0..CATALOGUE_TRIES {
             // Two networks that are made at once must not overlap either.
-            let catalogue = self.store().get(keys::catalogue()).await?;
+            let catalogue = self.store().get(keys::catalogue()).await?.entry;
             let existing = self.networks().await?;
             if let Some(network) = existing.iter().find(|network| network.name() == name) {
                 agree(network, spec)?;
@@ -161,7 +157,7 @@ impl Cluster {
     ) -> Result<Network, ClusterError> {
         for _ in 0..CATALOGUE_TRIES {
             // A network that is made at the same time must not overlap the new pools.
-            let catalogue = self.store().get(keys::catalogue()).await?;
+            let catalogue = self.store().get(keys::catalogue()).await?.entry;
             let existing = self.networks().await?;
             let Some((network, revision)) = self.network(name).await? else {
                 let store = self.store().describe();
@@ -193,7 +189,7 @@ impl Cluster {
     /// Refuses a VNI that was asked for by number and is another network's.
     async fn check_vni(&self, spec: &NetworkSpec, name: &NetworkName) -> Result<(), ClusterError> {
         let Some(vni) = spec.vni else { return Ok(()) };
-        let Some(entry) = self.store().get(&keys::vni(vni)).await? else { return Ok(()) };
+        let Some(entry) = self.store().get(&keys::vni(vni)).await?.entry else { return Ok(()) };
         let owner: NetworkName = typed::decode(&entry)?;
         if &owner == name {
             return Ok(());
@@ -211,17 +207,31 @@ impl Cluster {
         if let TxnOutcome::Conflict { .. } = self.store().transact(&ops).await? {
             return Err(ClusterError::Contended { network: name.clone() });
         }
+        let mut left = vec![];
         for prefix in [
             keys::blocks_prefix(name),
             keys::endpoints_prefix(name),
-            keys::requests_prefix(name),
             keys::stickies_prefix(name),
+            keys::identities_prefix(name),
         ] {
-            for entry in self.store().list(&prefix).await?.entries {
-                self.store().transact(&[Op::delete(entry.key)]).await?;
-            }
+            left.extend(self.keys_under(&prefix).await?);
+        }
+        let of_this = |key: &String| {
+            keys::request_of(key).is_some_and(|(_, network, _)| network == *name)
+                || keys::revision_of(key).is_some_and(|(network, _)| network == *name)
+        };
+        left.extend(self.keys_under(keys::requests_prefix()).await?.into_iter().filter(of_this));
+        left.extend(self.keys_under(keys::revisions_prefix()).await?.into_iter().filter(of_this));
+        for chunk in left.chunks(MAX_OPS) {
+            let ops: Vec<Op> = chunk.iter().map(Op::delete).collect();
+            self.store().transact(&ops).await?;
         }
         Ok(())
+    }
+
+    async fn keys_under(&self, prefix: &str) -> Result<Vec<String>, ClusterError> {
+        let entries = self.store().list(prefix).await?.entries;
+        Ok(entries.into_iter().map(|entry| entry.key).collect())
     }
 
     /// The nodes that own blocks of `network`, each with how many.
@@ -229,11 +239,7 @@ impl Cluster {
         &self,
         network: &NetworkName,
     ) -> Result<std::collections::BTreeMap<NodeName, usize>, ClusterError> {
-        let mut owners = std::collections::BTreeMap::new();
-        for owner in self.blocks(network).await?.into_values() {
-            *owners.entry(owner).or_default() += 1;
-        }
-        Ok(owners)
+        Ok(view::count_owners(&self.blocks(network).await?))
     }
 }
 
@@ -260,9 +266,4 @@ fn free_vni(existing: &[Network]) -> Result<Vni, ClusterError> {
         })?;
     }
     Ok(vni)
-}
-
-/// Says that the key must be as it was read.
-pub fn unchanged(key: String, revision: Revision) -> Op {
-    Op::check(key, Expected::Revision(revision))
 }

@@ -1,30 +1,53 @@
 //! Removing a node from the cluster.
 
+use std::collections::BTreeMap;
+
 use log::info;
 use weft_model::block::BlockRecord;
 use weft_model::{Endpoint, LoanRecord, NodeName, NodeRecord};
+use weft_store::keys::Group;
 use weft_store::{Entry, Expected, MAX_OPS, Op, TxnOutcome, keys, typed};
 
-use crate::networks::unchanged;
+use crate::cluster::unchanged;
 use crate::{Cluster, ClusterError};
 
-/// What the cluster has back.
+/// Operations of a transaction that are left for deletions beside the guard and a revision key.
+const DELETIONS: usize = MAX_OPS - 3;
+
+/// What the cluster got back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
     /// Blocks that the node owned.
     pub blocks: usize,
-    /// Addresses that it had borrowed, and others that it had told of.
+    /// Addresses that it had borrowed, and its other endpoints.
     pub endpoints: usize,
+}
+
+/// Conditions under which a removal goes on: the node's record is as the removal left it, and the
+/// node has no heartbeat.
+struct Guard {
+    record: Op,
+    heartbeat: Op,
+}
+
+impl Guard {
+    fn ops(&self, deletions: &[Op]) -> Vec<Op> {
+        [std::slice::from_ref(&self.record), std::slice::from_ref(&self.heartbeat), deletions]
+            .concat()
+    }
+
+    fn is_about(&self, key: &str) -> bool {
+        key == self.record.key() || key == self.heartbeat.key()
+    }
 }
 
 impl Cluster {
     /// Takes everything from a node that is gone for good: its blocks, what it borrowed, its record.
     /// Refused while the node's agent is alive.
     ///
-    /// First the record says that the node is being removed: from then on it can't claim. Every
-    /// deletion requires that the record is as this wrote it, so it ends the removal when the node's
-    /// agent comes back and writes its record anew. A node that was only cut off finds out then what
-    /// it has lost; see [`crate::claims::verify`].
+    /// First the record is marked: from then on the node cannot claim. Every deletion requires the
+    /// record as this wrote it and no heartbeat, so the removal ends when the node's agent comes back
+    /// and writes its record again. A node that was only cut off finds out then what it has lost.
     pub async fn remove_node(&self, name: &NodeName) -> Result<Removed, ClusterError> {
         let guard = self.mark_for_removal(name).await?;
         let mut removed = Removed::default();
@@ -36,13 +59,13 @@ impl Cluster {
             let endpoints = self.store().list(&keys::endpoints_prefix(network)).await?.entries;
             let own = |endpoint: &Endpoint| endpoint.node == *name;
             removed.endpoints += self.delete_those(name, &guard, endpoints, own).await?;
-            let requests = self.store().list(&keys::requests_prefix(network)).await?.entries;
-            let own = |record: &LoanRecord| record.borrower == *name;
-            self.delete_those(name, &guard, requests, own).await?;
         }
-        if let Op::Check { key, expected: Expected::Revision(revision) } = guard {
-            let op = Op::DeleteIf { key, revision };
-            if self.store().transact(&[op]).await? != TxnOutcome::Committed {
+        let requests = self.store().list(keys::requests_prefix()).await?.entries;
+        let own = |record: &LoanRecord| record.borrower == *name || record.lender == *name;
+        self.delete_those(name, &guard, requests, own).await?;
+        if let Op::Check { key, expected: Expected::Revision(revision) } = &guard.record {
+            let ops = [Op::delete_if(key, *revision), guard.heartbeat.clone()];
+            if self.store().transact(&ops).await? != TxnOutcome::Committed {
                 return Err(ClusterError::NodeBack { node: name.clone() });
             }
         } else if removed == Removed::default() {
@@ -54,19 +77,21 @@ impl Cluster {
     }
 
     /// Marks the record, if there is one, and returns what must hold while the removal goes on.
-    async fn mark_for_removal(&self, name: &NodeName) -> Result<Op, ClusterError> {
+    async fn mark_for_removal(&self, name: &NodeName) -> Result<Guard, ClusterError> {
         let key = keys::node(name);
+        let heartbeat = Op::check(keys::alive(name), Expected::Absent);
         loop {
-            let Some(entry) = self.store().get(&key).await? else {
-                // An earlier removal may have been cut short after the record was gone.
-                return Ok(Op::check(key, Expected::Absent));
-            };
-            if entry.holder.is_some() {
+            let record = self.store().get(&key).await?.entry;
+            if self.is_alive(name).await? {
                 return Err(ClusterError::NodeAlive { node: name.clone() });
             }
+            let Some(entry) = record else {
+                // An earlier removal may have been cut short after the record was gone.
+                return Ok(Guard { record: Op::check(key, Expected::Absent), heartbeat });
+            };
             let record: NodeRecord = typed::decode(&entry)?;
             if record.removing {
-                return Ok(unchanged(key, entry.revision));
+                return Ok(Guard { record: unchanged(key, entry.revision), heartbeat });
             }
             let marked = typed::encode(&NodeRecord { removing: true, ..record })?;
             let expected = Expected::Revision(entry.revision);
@@ -75,37 +100,53 @@ impl Cluster {
     }
 
     /// Deletes entries as they were read, as long as the guard holds. Those that have changed since
-    /// are no longer the node's.
+    /// are no longer the node's. A transaction touches one group of blocks.
     async fn delete_those<R: serde::de::DeserializeOwned>(
         &self,
         name: &NodeName,
-        guard: &Op,
+        guard: &Guard,
         entries: Vec<Entry>,
         matches: impl Fn(&R) -> bool,
     ) -> Result<usize, ClusterError> {
-        let mut deletions = vec![];
+        let mut by_group: BTreeMap<Option<Group>, Vec<Op>> = BTreeMap::new();
         for entry in entries {
-            if matches(&typed::decode(&entry)?) {
-                deletions.push(Op::DeleteIf { key: entry.key, revision: entry.revision });
+            let Ok(record) = typed::decode(&entry) else { continue };
+            if matches(&record) {
+                let block = keys::block_of(&entry.key).map(|(_, block)| block);
+                let block = block.or_else(|| keys::endpoint_of(&entry.key).map(|(_, b, _)| b));
+                let group = block.map(|block| Group::of(&block));
+                let op = Op::delete_if(entry.key, entry.revision);
+                by_group.entry(group).or_default().push(op);
             }
         }
         let mut deleted = 0;
-        for chunk in deletions.chunks(MAX_OPS - 1) {
-            let guarded = |ops: &[Op]| [std::slice::from_ref(guard), ops].concat();
-            if self.store().transact(&guarded(chunk)).await? == TxnOutcome::Committed {
+        for chunk in by_group.values().flat_map(|ops| ops.chunks(DELETIONS)) {
+            if self.delete_guarded(name, guard, chunk).await? {
                 deleted += chunk.len();
                 continue;
             }
             for op in chunk {
-                match self.store().transact(&guarded(std::slice::from_ref(op))).await? {
-                    TxnOutcome::Committed => deleted += 1,
-                    TxnOutcome::Conflict { op: 0, .. } => {
-                        return Err(ClusterError::NodeBack { node: name.clone() });
-                    }
-                    TxnOutcome::Conflict { .. } => {}
-                }
+                let alone = std::slice::from_ref(op);
+                deleted += usize::from(self.delete_guarded(name, guard, alone).await?);
             }
         }
         Ok(deleted)
+    }
+
+    /// Carries out deletions while the guard holds. Returns whether they happened.
+    async fn delete_guarded(
+        &self,
+        name: &NodeName,
+        guard: &Guard,
+        deletions: &[Op],
+    ) -> Result<bool, ClusterError> {
+        let ops = self.with_revisions(guard.ops(deletions));
+        match self.store().transact(&ops).await? {
+            TxnOutcome::Committed => Ok(true),
+            TxnOutcome::Conflict { key, .. } if guard.is_about(&key) => {
+                Err(ClusterError::NodeBack { node: name.clone() })
+            }
+            TxnOutcome::Conflict { .. } => Ok(false),
+        }
     }
 }

@@ -1,43 +1,113 @@
-//! This node's record, held by the agent's session.
+//! This node's record, and the heartbeat that its agent keeps up.
+//!
+//! The record `nodes/<node>` says where to send this node's packets. It stays when the agent stops:
+//! the blocks of a node that is down are still its own. The heartbeat `alive/<node>` is bound to a
+//! lease, and vanishes with it.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use log::debug;
 use weft_model::NodeRecord;
-use weft_store::{SessionId, StoreError, keys, typed};
+use weft_store::{Expected, Lease, Revision, StoreError, keys, typed};
 
 use crate::{Cluster, ClusterError};
 
+/// How often to try again when the own record changes while it is being written.
+const REGISTER_TRIES: usize = 16;
+
+/// Use of an existing record while registering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// A removal of this node that is under way is an error.
+    Respect,
+    /// Writing the record ends a removal that is under way.
+    End,
+}
+
 impl Cluster {
-    /// Writes this node's record and holds it with a new session, which everybody sees as a sign of
-    /// life. Writing it also ends a removal of this node that is under way.
+    /// The record of this node with these VTEPs.
+    pub fn own_record(&self, vteps: &[IpAddr]) -> NodeRecord {
+        NodeRecord {
+            machine_id: self.machine_id().to_owned(),
+            vteps: vteps.to_vec(),
+            port: self.port(),
+            removing: false,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Makes sure that the cluster knows this node by its name, and returns the revision of its
+    /// record. With `vteps`, the record has them afterwards; without, it keeps those it has.
     ///
-    /// The caller is the only agent on this machine: a session of an earlier one is ended.
-    pub async fn take_hold(
+    /// Another machine's record under the same name is an error that names both.
+    pub async fn register(&self, vteps: Option<&[IpAddr]>) -> Result<Revision, ClusterError> {
+        self.write_record(vteps, Removal::Respect).await
+    }
+
+    /// Registers this node and starts its heartbeat under a new lease, which the caller renews.
+    /// Ends a removal of this node that is under way.
+    ///
+    /// The caller is the only agent on this machine: it takes the heartbeat of an earlier one over.
+    pub async fn start_heartbeat(
         &self,
         vteps: &[IpAddr],
         ttl: Duration,
-    ) -> Result<SessionId, ClusterError> {
+    ) -> Result<Lease, ClusterError> {
+        self.write_record(Some(vteps), Removal::End).await?;
         let store = self.store();
-        let key = keys::node(self.node());
-        if let Some(entry) = store.get(&key).await? {
-            let known: NodeRecord = typed::decode(&entry)?;
-            self.check_machine(&known)?;
-            if let Some(session) = entry.holder {
-                debug!("ending session {session} of an earlier agent");
-                store.destroy_session(&session).await?;
-            }
+        let lease = store.grant_lease(&format!("weftd on {}", self.node()), ttl).await?;
+        let value = typed::encode(&self.machine_id())?;
+        if store.put_leased(&keys::alive(self.node()), value, &lease).await? {
+            return Ok(lease);
         }
-        let session = store.create_session(&format!("weftd on {}", self.node()), ttl).await?;
-        let record = typed::encode(&self.own_record(vteps))?;
-        if store.acquire(&key, record, &session).await? {
-            return Ok(session);
-        }
-        store.destroy_session(&session).await?;
         Err(ClusterError::Store(StoreError::Unreachable {
             store: store.describe(),
-            cause: format!("somebody else holds the record of node {}", self.node()),
+            cause: format!("the lease of node {} ended right after it was granted", self.node()),
         }))
+    }
+
+    async fn write_record(
+        &self,
+        vteps: Option<&[IpAddr]>,
+        removal: Removal,
+    ) -> Result<Revision, ClusterError> {
+        let key = keys::node(self.node());
+        for _ in 0..REGISTER_TRIES {
+            let (expected, record) = match self.store().get(&key).await?.entry {
+                None => (Expected::Absent, self.own_record(vteps.unwrap_or_default())),
+                Some(entry) => {
+                    let known: NodeRecord = typed::decode(&entry)?;
+                    self.check_machine(&known)?;
+                    if known.removing && removal == Removal::Respect {
+                        return Err(ClusterError::BeingRemoved { node: self.node().clone() });
+                    }
+                    let wanted = self.own_record(vteps.unwrap_or(&known.vteps));
+                    if vteps.is_none() || wanted == known {
+                        return Ok(entry.revision);
+                    }
+                    (Expected::Revision(entry.revision), wanted)
+                }
+            };
+            self.store().compare_and_set(&key, expected, typed::encode(&record)?).await?;
+        }
+        Err(ClusterError::Store(StoreError::Unreachable {
+            store: self.store().describe(),
+            cause: format!(
+                "the record of node {} changes faster than it can be written",
+                self.node()
+            ),
+        }))
+    }
+
+    /// Refuses the record of another machine under this node's name.
+    fn check_machine(&self, known: &NodeRecord) -> Result<(), ClusterError> {
+        if known.machine_id == self.machine_id() {
+            return Ok(());
+        }
+        Err(ClusterError::NameTaken {
+            node: self.node().clone(),
+            holder: known.machine_id.clone(),
+            own: self.machine_id().to_owned(),
+        })
     }
 }

@@ -12,9 +12,9 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::DatapathError;
-use crate::netlink::Netlink;
+use crate::netlink::{self, Netlink, Request};
 
-/// Whether an address brings the route to its subnet with it.
+/// Origin of the route to an address's subnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PrefixRoute {
     /// The kernel adds it.
@@ -50,7 +50,7 @@ impl Route {
     }
 }
 
-/// What to do where a route to the same destination exists.
+/// Treatment of a route to the same destination that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
     /// Put the new one in its place.
@@ -81,36 +81,58 @@ fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
     message
 }
 
+/// The request that gives the link an address.
+pub(crate) fn address_request(
+    index: u32,
+    address: IpNetwork,
+    prefix_route: PrefixRoute,
+) -> Request {
+    let mut message = address_message(index, address);
+    let mut flags = AddressFlags::empty();
+    if address.is_ipv6() {
+        flags |= AddressFlags::Nodad;
+    }
+    if prefix_route == PrefixRoute::None {
+        flags |= AddressFlags::Noprefixroute;
+    }
+    if !flags.is_empty() {
+        message.attributes.push(AddressAttribute::Flags(flags));
+    }
+    if let IpNetwork::V4(net) = address
+        && net.prefix() < 31
+    {
+        message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+    }
+    Request::change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// The request that sets a route by way of the link.
+pub(crate) fn route_request(index: u32, route: &Route, existing: Existing) -> Request {
+    let flags = match existing {
+        Existing::Replace => NLM_F_CREATE | NLM_F_REPLACE,
+        Existing::Keep => NLM_F_CREATE,
+    };
+    Request::change(RouteNetlinkMessage::NewRoute(route_message(index, route)), flags)
+}
+
+/// The words for setting a route.
+pub(crate) fn describe_route(index: u32, route: &Route) -> String {
+    let by = route.gw.map_or_else(String::new, |gw| format!(" via {gw}"));
+    format!("add route {}{by} to the link with index {index}", route.dst)
+}
+
 impl Netlink {
     /// Gives the link an address; it may have it already. IPv6 addresses are usable at once: the
-    /// IPAM has made sure that nobody else has them.
+    /// IPAM has made sure that no other container has them.
     pub(crate) async fn set_address(
         &self,
         index: u32,
         address: IpNetwork,
         prefix_route: PrefixRoute,
     ) -> Result<(), DatapathError> {
-        let mut message = address_message(index, address);
-        let mut flags = AddressFlags::empty();
-        if address.is_ipv6() {
-            flags |= AddressFlags::Nodad;
-        }
-        if prefix_route == PrefixRoute::None {
-            flags |= AddressFlags::Noprefixroute;
-        }
-        if !flags.is_empty() {
-            message.attributes.push(AddressAttribute::Flags(flags));
-        }
-        if let IpNetwork::V4(net) = address
-            && net.prefix() < 31
-        {
-            message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
-        }
-        let message = RouteNetlinkMessage::NewAddress(message);
-        self.request(message, NLM_F_CREATE | NLM_F_REPLACE, || {
-            format!("add address {address} to the link with index {index}")
-        })
-        .await
+        let what = || format!("add address {address} to the link with index {index}");
+        let request = address_request(index, address, prefix_route);
+        netlink::first_refusal(self.exchange(vec![request], what).await?, |_| what())
     }
 
     /// Takes an address from the link; it may not have it.
@@ -129,7 +151,7 @@ impl Netlink {
         }
     }
 
-    /// The addresses of the link, those that the kernel made by itself (link-local) left out.
+    /// The addresses of the link, without those that the kernel makes by itself (link-local).
     pub(crate) async fn addresses(&self, index: u32) -> Result<Vec<IpNetwork>, DatapathError> {
         let mut question = AddressMessage::default();
         question.header.index = index;
@@ -167,16 +189,9 @@ impl Netlink {
         route: &Route,
         existing: Existing,
     ) -> Result<(), DatapathError> {
-        let flags = match existing {
-            Existing::Replace => NLM_F_CREATE | NLM_F_REPLACE,
-            Existing::Keep => NLM_F_CREATE,
-        };
-        let message = RouteNetlinkMessage::NewRoute(route_message(index, route));
-        self.request(message, flags, || {
-            let by = route.gw.map_or_else(String::new, |gw| format!(" via {gw}"));
-            format!("add route {}{by} to the link with index {index}", route.dst)
-        })
-        .await
+        let what = || describe_route(index, route);
+        let request = route_request(index, route, existing);
+        netlink::first_refusal(self.exchange(vec![request], what).await?, |_| what())
     }
 
     /// The routes of the main table that lead to the link: destination and next hop.
@@ -196,7 +211,7 @@ impl Netlink {
     }
 
     /// The interfaces of the default routes, the preferred one first: IPv4 before IPv6, then by
-    /// metric. Of a route by several ways it is the first way's, so that all who ask get the same.
+    /// metric. Of a multipath route it is the first next hop's, so that every caller gets the same.
     pub(crate) async fn default_routes(&self) -> Result<Vec<u32>, DatapathError> {
         let mut found = vec![];
         for (header, attributes) in self.all_routes().await? {
@@ -232,12 +247,12 @@ impl Netlink {
 /// A route as the kernel shows it.
 struct Shown {
     dst: IpNetwork,
-    /// One, unless it is a route by several ways; none, if it leads to no interface.
+    /// One, unless it is a multipath route; none if it leads to no interface.
     hops: Vec<Hop>,
     priority: u32,
 }
 
-/// A way that packets of a route take.
+/// A next hop of a route.
 struct Hop {
     oif: u32,
     gw: Option<IpAddr>,
@@ -256,7 +271,7 @@ impl Shown {
                 RouteAttribute::Destination(address) => dst = ip(address).unwrap_or(any),
                 RouteAttribute::Gateway(address) => gw = ip(address),
                 RouteAttribute::Oif(index) => oif = Some(*index),
-                RouteAttribute::MultiPath(ways) => hops.extend(ways.iter().map(Hop::of)),
+                RouteAttribute::MultiPath(all) => hops.extend(all.iter().map(Hop::of)),
                 RouteAttribute::Priority(value) => priority = *value,
                 _ => {}
             }
@@ -269,12 +284,12 @@ impl Shown {
 }
 
 impl Hop {
-    fn of(way: &RouteNextHop) -> Self {
-        let gw = way.attributes.iter().find_map(|attribute| match attribute {
+    fn of(hop: &RouteNextHop) -> Self {
+        let gw = hop.attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::Gateway(address) => ip(address),
             _ => None,
         });
-        Self { oif: way.interface_index, gw }
+        Self { oif: hop.interface_index, gw }
     }
 }
 

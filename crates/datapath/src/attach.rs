@@ -1,9 +1,11 @@
-//! A container's veth: made, protected, configured, checked, removed.
+//! A container's veth: created, secured, configured, checked, removed.
 //!
 //! The steps are separate so that a caller can do something else between them, or leave the
-//! container's end on the host for somebody else to move.
+//! container's end on the host for another program to move. Each is one message to the kernel, of
+//! several requests where it takes several.
 
-use std::net::IpAddr;
+mod check;
+mod delete;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
@@ -14,22 +16,22 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use weft_model::MacAddr;
 
+pub use self::check::{Expected, check_interface, check_port};
+pub use self::delete::delete_port;
 pub use crate::address::Route;
-use crate::address::{Existing, PrefixRoute};
-use crate::link::{LinkRequest, PortFlags};
-use crate::netlink::Netlink;
-use crate::netns::Netns;
+use crate::address::{Existing, PrefixRoute, address_request, describe_route, route_request};
+use crate::link::{LinkRequest, PortFlags, shown};
+use crate::netlink::{self, Netlink, Outcome, Request};
+use crate::netns::{Entry, Netns};
 use crate::{DatapathError, sysctl};
 
-/// A veth pair to make.
+/// A veth pair to create.
 #[derive(Debug)]
 pub struct PortSpec<'a> {
     /// The name of the end that stays on the host.
     pub host_end: &'a str,
-    /// Its MAC. It is set so that nobody gives it another.
+    /// Its MAC. It is set so that no other program gives it one.
     pub host_mac: MacAddr,
-    /// What it is for, for people who look at the device.
-    pub alias: &'a str,
     /// The index of the bridge that it becomes a port of.
     pub bridge: u32,
     /// The MTU of both ends, in bytes.
@@ -38,25 +40,51 @@ pub struct PortSpec<'a> {
     pub ifname: &'a str,
     /// Its MAC.
     pub mac: MacAddr,
-    /// The namespace that it goes into; without one it stays on the host.
+    /// Its namespace; without one it stays on the host.
     pub netns: Option<&'a Netns>,
 }
 
-/// Whether the bridge sends a frame back through the port that it came from.
+/// The indexes of a veth pair's ends, each in its own namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// The end on the host.
+    pub host_end: u32,
+    /// The container's end.
+    pub interface: u32,
+}
+
+/// Treatment of a frame whose way leads back through the port that it came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hairpin {
-    /// It does.
+    /// The bridge sends it back.
     On,
-    /// It does not.
+    /// The bridge drops it.
     Off,
+}
+
+/// The protection of a host end.
+#[derive(Debug)]
+pub struct PortSecurity<'a> {
+    /// The host end's index.
+    pub index: u32,
+    /// Its name, for errors.
+    pub name: &'a str,
+    /// Its alias, for people who look at the device.
+    pub alias: &'a str,
+    /// The container's MAC, the only one that may send.
+    pub mac: MacAddr,
+    /// Whether frames may leave by the port that they came in by.
+    pub hairpin: Hairpin,
 }
 
 /// The container's end of a veth, to be configured.
 #[derive(Debug)]
 pub struct InterfaceSpec<'a> {
+    /// Its index in the container.
+    pub index: u32,
     /// Its name.
     pub ifname: &'a str,
-    /// Where it is.
+    /// Its namespace.
     pub netns: &'a Netns,
     /// Its addresses.
     pub addresses: &'a [IpNetwork],
@@ -64,36 +92,43 @@ pub struct InterfaceSpec<'a> {
     pub routes: &'a [Route],
 }
 
-/// Makes a veth pair with the MACs of both ends, one end in the container's namespace, the other a port
-/// of the bridge and up: one message to the kernel. The container's end is down.
-pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<(), DatapathError> {
+/// Creates a veth pair with the MACs of both ends: one end in the container's namespace and down, the
+/// other a port of the bridge and up.
+pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port, DatapathError> {
     let mut peer = LinkRequest::named(spec.ifname).mac(spec.mac).mtu(spec.mtu);
     if let Some(netns) = spec.netns {
         peer = peer.netns(netns.raw_fd());
     }
-    let request = LinkRequest::named(spec.host_end)
+    let create = LinkRequest::named(spec.host_end)
         .mac(spec.host_mac)
         .mtu(spec.mtu)
         .bridge(spec.bridge)
         .up()
         .kind(InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(peer.0))));
-    netlink
-        .create_link(request, || {
-            let place = spec.netns.map(|netns| format!(" in {}", netns.path().display()));
-            let place = place.unwrap_or_default();
-            format!("make interface {}{place} with host end {}", spec.ifname, spec.host_end)
-        })
-        .await
+    let what = || {
+        let place = spec.netns.map(|netns| format!(" in {}", netns.path().display()));
+        let place = place.unwrap_or_default();
+        format!("create interface {}{place} with host end {}", spec.ifname, spec.host_end)
+    };
+    // The kernel chooses the indexes. It would answer with them (NLM_F_ECHO) from 6.2 on only.
+    let show = LinkRequest::named(spec.host_end).into_get();
+    let mut outcomes = netlink.exchange(vec![create.into_create(), show], what).await?;
+    let link = outcomes.pop().map_or(Ok(None), |outcome| shown(outcome, what));
+    netlink::first_refusal(outcomes, |_| what())?;
+    let port = link?.and_then(|link| Some(Port { host_end: link.index, interface: link.tied_to? }));
+    port.ok_or_else(|| DatapathError::NoAnswer {
+        what: what(),
+        problem: "it was removed right after its creation".into(),
+    })
 }
 
-/// Lets only frames from and to `mac` through the port, and no link-local address be made on it.
-/// What the bridge does not know it does not try here.
+/// Lets only frames from and to the container's MAC through the port, and keeps the kernel from giving
+/// it a link-local address. The bridge does not flood unknown unicast to it.
 pub async fn secure_port(
     netlink: &Netlink,
-    spec: &PortSpec<'_>,
-    mac: MacAddr,
-    hairpin: Hairpin,
+    security: &PortSecurity<'_>,
 ) -> Result<(), DatapathError> {
+    let &PortSecurity { index, name, alias, mac, hairpin } = security;
     let flags = PortFlags {
         multicast_flood: true,
         broadcast_flood: true,
@@ -101,25 +136,22 @@ pub async fn secure_port(
         locked: true,
         ..PortFlags::default()
     };
-    let name = spec.host_end;
-    let Some(link) = netlink.link(name).await? else {
-        return Err(DatapathError::NoAnswer {
-            what: format!("look at {name}"),
-            problem: "it was removed right after it had been made".into(),
-        });
-    };
-    let request = LinkRequest::indexed(link.index).alias(spec.alias).no_link_local().port(flags);
-    netlink.change_link(request, || format!("protect port {name}")).await?;
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Bridge;
-    message.header.ifindex = link.index;
-    message.header.flags = NeighbourFlags::Controller;
-    message.header.state = NeighbourState::Noarp;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
-    let message = RouteNetlinkMessage::NewNeighbour(message);
-    netlink
-        .request(message, NLM_F_CREATE | NLM_F_REPLACE, || format!("let {mac} through port {name}"))
-        .await
+    let mut entry = NeighbourMessage::default();
+    entry.header.family = AddressFamily::Bridge;
+    entry.header.ifindex = index;
+    entry.header.flags = NeighbourFlags::Controller;
+    entry.header.state = NeighbourState::Noarp;
+    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
+    let entry = RouteNetlinkMessage::NewNeighbour(entry);
+    let requests = vec![
+        LinkRequest::indexed(index).alias(alias).no_link_local().port(flags).into_change(),
+        Request::change(entry, NLM_F_CREATE | NLM_F_REPLACE),
+    ];
+    let outcomes = netlink.exchange(requests, || format!("secure port {name}")).await?;
+    netlink::first_refusal(outcomes, |request| match request {
+        0 => format!("secure port {name}"),
+        _ => format!("let {mac} through port {name}"),
+    })
 }
 
 /// Sets the container's end up and gives it its addresses and routes. `netlink` is connected in
@@ -128,108 +160,63 @@ pub async fn configure_interface(
     netlink: &Netlink,
     spec: &InterfaceSpec<'_>,
 ) -> Result<(), DatapathError> {
-    let name = spec.ifname;
-    let Some(link) = netlink.link(name).await? else {
-        return Err(DatapathError::NoAnswer {
-            what: format!("look at {name} in the container"),
-            problem: "it was removed right after it had been made".into(),
-        });
+    let InterfaceSpec { index, ifname, .. } = *spec;
+    let what = || format!("configure {ifname} in the container");
+    let up = LinkRequest::indexed(index).up().into_change();
+    let addresses = spec.addresses.iter().map(|address| set_address(index, *address));
+    let routes = spec.routes.iter().map(|route| route_request(index, route, Existing::Keep));
+    let requests = std::iter::once(up).chain(addresses).chain(routes).collect();
+    let mut outcomes = netlink.exchange(requests, what).await?;
+
+    // Runtimes may create containers without IPv6; an IPv6 address says that this one is to have it.
+    // Most have it anyway, so the namespace is entered for the others only.
+    let no_ipv6 = |(address, outcome): (&IpNetwork, &Outcome)| {
+        address.is_ipv6() && outcome.as_ref().is_err_and(|refusal| refusal.errno == libc::EACCES)
     };
-    let request = LinkRequest::indexed(link.index).up();
-    netlink.change_link(request, || format!("set up {name} in the container")).await?;
-    for address in spec.addresses {
-        let set = || netlink.set_address(link.index, *address, PrefixRoute::Automatic);
-        match set().await {
-            // Runtimes may make containers without IPv6; an IPv6 address says that this one is to
-            // have it. Most have it anyway, so the namespace is entered for the others only.
-            Err(error) if address.is_ipv6() && error.errno() == Some(libc::EACCES) => {
-                spec.netns.run(|| sysctl::allow_ipv6(name))??;
-                set().await?;
-            }
-            other => other?,
-        }
+    if spec.addresses.iter().zip(&outcomes[1..]).any(no_ipv6) {
+        spec.netns.run(Entry::NewThread, || sysctl::allow_ipv6(ifname))??;
+        repeat_refused(netlink, spec, &mut outcomes).await?;
     }
-    for route in spec.routes {
-        netlink.set_route(link.index, route, Existing::Keep).await?;
+    netlink::first_refusal(outcomes, |request| match request.checked_sub(1) {
+        None => format!("set up {ifname} in the container"),
+        Some(n) => match spec.addresses.get(n) {
+            Some(address) => format!("add address {address} to {ifname} in the container"),
+            None => spec.routes.get(n - spec.addresses.len()).map_or_else(what, |route| {
+                format!("{} ({ifname} in the container)", describe_route(index, route))
+            }),
+        },
+    })
+}
+
+/// Repeats the addresses and routes that were refused; the others exist already.
+async fn repeat_refused(
+    netlink: &Netlink,
+    spec: &InterfaceSpec<'_>,
+    outcomes: &mut [Outcome],
+) -> Result<(), DatapathError> {
+    let addresses = spec.addresses.iter().map(|address| set_address(spec.index, *address));
+    let routes = spec.routes.iter().map(|route| route_request(spec.index, route, Existing::Keep));
+    let refused = outcomes[1..].iter_mut().zip(addresses.chain(routes));
+    let refused = refused.filter(|(outcome, _)| outcome.is_err());
+    let (outcomes, requests): (Vec<&mut Outcome>, Vec<Request>) = refused.unzip();
+    let what = || format!("configure {} in the container", spec.ifname);
+    for (outcome, repeated) in outcomes.into_iter().zip(netlink.exchange(requests, what).await?) {
+        *outcome = repeated;
     }
     Ok(())
 }
 
-/// Removes a veth pair by its host end; says whether it was there.
-pub async fn delete_port(netlink: &Netlink, host_end: &str) -> Result<bool, DatapathError> {
-    netlink.delete_link(host_end).await
+fn set_address(index: u32, address: IpNetwork) -> Request {
+    address_request(index, address, PrefixRoute::Automatic)
 }
 
 /// Sets a host end down, if it is there: nothing passes it any more.
 pub async fn disconnect_port(netlink: &Netlink, host_end: &str) -> Result<(), DatapathError> {
-    let Some(link) = netlink.link(host_end).await? else { return Ok(()) };
-    let request = LinkRequest::indexed(link.index).down();
-    netlink.change_link(request, || format!("set {host_end} down")).await
-}
-
-/// What the container's end should be like.
-#[derive(Debug)]
-pub struct Expected<'a> {
-    /// Its name.
-    pub ifname: &'a str,
-    /// Its MAC, if that is known.
-    pub mac: Option<MacAddr>,
-    /// Its addresses.
-    pub addresses: &'a [IpNetwork],
-    /// The destinations and next hops of its routes.
-    pub routes: &'a [(IpNetwork, Option<IpAddr>)],
-}
-
-/// In what the container's end is not as it should be; nothing if it is. `netlink` is connected in the
-/// container's namespace.
-pub async fn check_interface(
-    netlink: &Netlink,
-    expected: &Expected<'_>,
-) -> Result<Vec<String>, DatapathError> {
-    let name = expected.ifname;
-    let Some(link) = netlink.link(name).await? else {
-        return Ok(vec![format!("interface {name} is missing in the container")]);
-    };
-    let mut differences = vec![];
-    if !link.up {
-        differences.push(format!("interface {name} is down"));
+    let request = LinkRequest::named(host_end).down();
+    match netlink.change_link(request, || format!("set {host_end} down")).await {
+        Err(error) if error.is_missing() => Ok(()),
+        result => result,
     }
-    if let (Some(mac), Some(is)) = (expected.mac, link.mac)
-        && mac != is
-    {
-        differences.push(format!("interface {name} has MAC {is}, not {mac}"));
-    }
-    let addresses = netlink.addresses(link.index).await?;
-    for address in expected.addresses.iter().filter(|address| !addresses.contains(address)) {
-        differences.push(format!("interface {name} lacks address {address}"));
-    }
-    let routes = netlink.routes(link.index).await?;
-    for (dst, gw) in expected.routes {
-        let same = |(to, by): &(IpNetwork, Option<IpAddr>)| to == dst && (gw.is_none() || by == gw);
-        if !routes.iter().any(same) {
-            differences.push(format!("interface {name} lacks the route to {dst}"));
-        }
-    }
-    Ok(differences)
-}
-
-/// In what the host end is not as it should be: a port of the bridge, and up.
-pub async fn check_port(
-    netlink: &Netlink,
-    host_end: &str,
-    bridge: u32,
-) -> Result<Vec<String>, DatapathError> {
-    let Some(link) = netlink.link(host_end).await? else {
-        return Ok(vec![format!("host end {host_end} is missing")]);
-    };
-    let mut differences = vec![];
-    if link.bridge != Some(bridge) {
-        differences.push(format!("host end {host_end} is no port of the network's bridge"));
-    }
-    if !link.up {
-        differences.push(format!("host end {host_end} is down"));
-    }
-    Ok(differences)
 }
 
 /// The ports of the bridge that are containers' host ends, with their aliases.

@@ -1,4 +1,4 @@
-//! What the kernel can answer other than yes.
+//! Failures of the data plane.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ pub enum DatapathError {
     /// The kernel refused a request.
     #[error("{what}: {}{}", io::Error::from_raw_os_error(*errno), said.as_ref().map(|s| format!(" (kernel: {s})")).unwrap_or_default())]
     Kernel {
-        /// What was asked, and of which object.
+        /// The request, with its object.
         what: String,
         /// The error number, positive.
         errno: i32,
@@ -19,17 +19,17 @@ pub enum DatapathError {
     /// The kernel did not answer, or not to the end.
     #[error("{what}: {problem}")]
     NoAnswer {
-        /// What was asked.
+        /// The request.
         what: String,
-        /// What happened.
+        /// The event that ended it.
         problem: String,
     },
     /// A system call failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The attempt.
         what: String,
-        /// Why it failed.
+        /// The reason.
         source: io::Error,
     },
     /// A path does not lead to a network namespace.
@@ -37,26 +37,28 @@ pub enum DatapathError {
     Netns {
         /// The path.
         path: PathBuf,
-        /// What is there instead.
+        /// The reason, or what is there instead.
         reason: String,
     },
-    /// Somebody else's device is in the way.
+    /// A device that is not weft's is in the way.
     #[error("{what}; {hint}")]
     Foreign {
-        /// What is in the way.
+        /// The device.
         what: String,
-        /// What to do.
+        /// The remedy.
         hint: String,
     },
     /// The underlay cannot be determined.
     #[error("{0}")]
     Underlay(String),
-    /// nftables refused a transaction, or could not be run.
-    #[error("set firewall rules of {network}: {problem}")]
+    /// nftables refused a transaction, could not be run, or did not answer.
+    #[error("{action} firewall rules of network {network}: {problem}")]
     Firewall {
-        /// The network's bridge.
+        /// The attempt: `set`, `read` or `remove`.
+        action: &'static str,
+        /// The network's name.
         network: String,
-        /// What `nft` said.
+        /// The message of `nft`, or the reason that it was not run.
         problem: String,
     },
 }
@@ -71,12 +73,12 @@ impl DatapathError {
         }
     }
 
-    /// Whether what was to be made is there already.
+    /// Returns whether what was to be created exists already.
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(libc::EEXIST)
     }
 
-    /// Whether what was asked about is not there.
+    /// Returns whether the object of the request does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(
             self.errno(),

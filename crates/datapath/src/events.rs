@@ -1,77 +1,126 @@
-//! News of links.
+//! Events of links.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use netlink_packet_core::NetlinkPayload;
+use log::warn;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::MulticastGroup;
-use tokio::task::JoinHandle;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::DatapathError;
 use crate::link::link_of;
+use crate::netlink::{Failure, Socket, parse};
 
-/// Changes come in bursts; what comes within this time is one piece of news.
+/// Changes come in bursts; those within this time are one event.
 const BURST: Duration = Duration::from_millis(20);
 
-type Messages =
-    std::pin::Pin<Box<dyn futures_util::Stream<Item = NetlinkPayload<RouteNetlinkMessage>> + Send>>;
+/// The group of notifications about links (`RTMGRP_LINK`).
+const GROUP_LINK: u32 = 1;
 
-/// A subscription to news of certain links.
+/// A subscription to events of all links of a namespace.
+#[derive(Debug)]
 pub struct Events {
-    messages: Messages,
-    names: Vec<String>,
-    connection: JoinHandle<()>,
+    socket: AsyncFd<Socket>,
 }
 
-impl Drop for Events {
-    /// Ends the connection: one that nobody reads from would report each message it can't deliver.
-    fn drop(&mut self) {
-        self.connection.abort();
+/// Links to which something has happened within one burst.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// The links with these names.
+    Links(BTreeSet<String>),
+    /// Perhaps any: the kernel had more to say than the socket's buffer holds.
+    Any,
+}
+
+impl Changed {
+    /// Returns whether something has happened to the link called `name`, or may have.
+    pub fn concerns(&self, name: &str) -> bool {
+        match self {
+            Self::Links(names) => names.contains(name),
+            Self::Any => true,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Links(names), Self::Links(more)) => names.extend(more),
+            _ => *self = Self::Any,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Links(names) if names.is_empty())
     }
 }
 
 impl Events {
-    /// Subscribes to news of the links with these names, in the calling thread's namespace.
-    pub fn subscribe(names: Vec<String>) -> Result<Self, DatapathError> {
+    /// Subscribes to events of the links of the calling thread's namespace, within a runtime.
+    pub fn subscribe() -> Result<Self, DatapathError> {
         let failed =
-            |source| DatapathError::Io { what: "subscribe to news of links".into(), source };
-        let (connection, _, messages) =
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).map_err(failed)?;
-        let messages = Box::pin(messages.map(|(message, _)| message.payload));
-        Ok(Self { messages, names, connection: tokio::spawn(connection) })
+            |source| DatapathError::Io { what: "subscribe to events of links".into(), source };
+        let socket = Socket::subscribe(GROUP_LINK).map_err(failed)?;
+        let socket = register(socket).map_err(failed)?;
+        Ok(Self { socket })
     }
 
-    /// Waits until something has happened to one of the links, or may have: the kernel drops news
-    /// when there is too much of it, and says so.
-    pub async fn changed(&mut self) {
-        loop {
-            match self.messages.next().await {
-                Some(payload) if !self.concerns(&payload) => {}
-                Some(_) => break,
-                // The socket is gone; whoever waits has a slow clock too.
-                None => return std::future::pending().await,
-            }
+    /// Waits until something has happened to a link, and collects what follows within a moment. Never
+    /// resolves once the socket has failed; callers compare on a timer too.
+    pub async fn changed(&mut self) -> Changed {
+        let mut changed = self.next().await;
+        while changed.is_empty() {
+            changed = self.next().await;
         }
-        let burst = async { while self.messages.next().await.is_some() {} };
+        let burst = async {
+            loop {
+                let more = self.next().await;
+                changed.add(more);
+            }
+        };
         let _ = tokio::time::timeout(BURST, burst).await;
+        changed
     }
 
-    fn concerns(&self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
-        match payload {
-            NetlinkPayload::InnerMessage(message) => {
-                let (RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) =
-                    message
-                else {
-                    return false;
-                };
-                // News of a bridge's ports come once more in the bridge's own family.
-                let name = link_of(&RouteNetlinkMessage::NewLink(link.clone())).map(|l| l.name);
-                link.header.interface_family != AddressFamily::Bridge
-                    && name.is_some_and(|name| self.names.contains(&name))
+    /// Waits for notifications; returns the links that they are about.
+    async fn next(&mut self) -> Changed {
+        let mut ready = match self.socket.readable_mut().await {
+            Ok(ready) => ready,
+            Err(error) => {
+                warn!("events of links: {error}");
+                return std::future::pending().await;
             }
-            NetlinkPayload::Overrun(_) => true,
-            _ => false,
+        };
+        let mut names = BTreeSet::new();
+        let read = ready.get_inner_mut().notifications(|kind, payload| {
+            names.extend(parse(kind, payload).as_ref().and_then(link_name));
+        });
+        match read {
+            Ok(()) => ready.clear_ready(),
+            Err(Failure::Lost(_)) => return Changed::Any,
+            Err(error) => {
+                warn!("events of links: {error:?}");
+                return std::future::pending().await;
+            }
         }
+        Changed::Links(names)
     }
+}
+
+#[expect(unsafe_code, reason = "tokio cannot check that the descriptor stays open")]
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: the socket owns its descriptor, always names the same one, and closes it when dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
+/// The link that a notification is about.
+fn link_name(message: &RouteNetlinkMessage) -> Option<String> {
+    let (RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)) = message else {
+        return None;
+    };
+    // Events of a bridge's ports come a second time in the bridge's own family.
+    if link.header.interface_family == AddressFamily::Bridge {
+        return None;
+    }
+    link_of(&RouteNetlinkMessage::NewLink(link.clone())).map(|link| link.name)
 }

@@ -1,6 +1,6 @@
 //! Firewall rules: masquerade for what leaves a network, and none of it into another. Nothing leaves
-//! an internal network, and nothing comes into it: no gateway does not mean no way, since whoever
-//! sends to the bridge's MAC has the host route what it sends.
+//! an internal network, and nothing comes into it: no gateway does not mean no way out, since the host
+//! routes whatever is sent to the bridge's MAC.
 //!
 //! One table, `inet weft`, filled once for each network and never for a container. Each network has
 //! two chains, reached by a verdict map from the name of its bridge, so that a packet meets the rules
@@ -25,13 +25,20 @@
 //!
 //! Everything is one transaction, and the same one each time: what is there is emptied and filled
 //! again, so it may be run at any moment, by several processes at once.
+//!
+//! Each function runs `nft`, waits for at most ten seconds, and has an asynchronous form for processes
+//! that serve others: it waits on one of tokio's threads for blocking work.
 
-use nftables::helper::{DEFAULT_ARGS, DEFAULT_NFT, NftablesError, apply_ruleset_raw};
+mod nft;
+
 use serde_json::{Value, json};
 use weft_model::network::{Masquerade, Mode};
 use weft_model::{Network, Subnet, device};
 
 use crate::DatapathError;
+
+/// The program that sets and lists rules, found by `PATH`.
+const NFT: &str = "nft";
 
 const FAMILY: &str = "inet";
 const TABLE: &str = "weft";
@@ -40,21 +47,31 @@ const TABLE: &str = "weft";
 const PRIORITY_SRCNAT: i32 = 100;
 const PRIORITY_FILTER: i32 = 0;
 
-/// Makes sure that the rules of `network` are set. Runs `nft`.
+/// Makes sure that the rules of `network` are set. Runs `nft` and waits for it.
+///
+/// # Errors
+///
+/// [`DatapathError::Firewall`] if `nft` cannot be run, refuses, or does not answer within ten seconds.
 pub fn ensure(network: &Network) -> Result<(), DatapathError> {
-    apply(network, &transaction(network))
+    apply("set", network, &transaction(network))
 }
 
-/// Whether the rules of `network` are set, as far as counting them tells. Runs `nft`.
+/// [`ensure`] off the calling thread.
+pub async fn ensure_async(network: &Network) -> Result<(), DatapathError> {
+    off_thread("set", network, ensure).await
+}
+
+/// Returns whether the rules of `network` are set, as far as counting them tells. Runs `nft` and waits
+/// for it.
+///
+/// # Errors
+///
+/// As of [`ensure`], but for a refusal: without the table there are no rules.
 pub fn is_present(network: &Network) -> Result<bool, DatapathError> {
-    let failed = |problem: String| {
-        let network = network.name().to_string();
-        DatapathError::Firewall { network, problem }
-    };
-    let mut nft = std::process::Command::new("nft");
-    let output = nft.args(["--json", "list", "table", FAMILY, TABLE]).output();
-    let output = output.map_err(|error| failed(format!("run nft: {error}")))?;
-    if !output.status.success() {
+    let failed = |problem: String| failure("read", network, problem);
+    let arguments = ["--json", "list", "table", FAMILY, TABLE];
+    let output = nft::run(NFT, &arguments, &[], nft::TIMEOUT).map_err(failed)?;
+    if !output.success {
         return Ok(false);
     }
     let listed: Value =
@@ -81,10 +98,19 @@ pub fn is_present(network: &Network) -> Result<bool, DatapathError> {
     }))
 }
 
-/// Makes sure that there are no rules of `network`. Runs `nft`.
+/// [`is_present`] off the calling thread.
+pub async fn is_present_async(network: &Network) -> Result<bool, DatapathError> {
+    off_thread("read", network, is_present).await
+}
+
+/// Makes sure that there are no rules of `network`. Runs `nft` and waits for it.
+///
+/// # Errors
+///
+/// As of [`ensure`].
 pub fn remove(network: &Network) -> Result<(), DatapathError> {
     let bridge = device::bridge(network.vni());
-    // What does not exist cannot be deleted, so all of it is made first.
+    // What does not exist cannot be deleted, so all of it is created first.
     let mut commands = transaction(network);
     for map in ["masquerade", "isolate"] {
         let chain = format!("{map}-{bridge}");
@@ -100,21 +126,37 @@ pub fn remove(network: &Network) -> Result<(), DatapathError> {
         let element = json!({"elem": [bridge]});
         commands.push(json!({"delete": {"element": named(set, element)}}));
     }
-    apply(network, &commands)
+    apply("remove", network, &commands)
 }
 
-fn apply(network: &Network, commands: &[Value]) -> Result<(), DatapathError> {
+/// [`remove`] off the calling thread.
+pub async fn remove_async(network: &Network) -> Result<(), DatapathError> {
+    off_thread("remove", network, remove).await
+}
+
+/// Does `work` on one of tokio's threads for blocking work.
+async fn off_thread<T: Send + 'static>(
+    action: &'static str,
+    network: &Network,
+    work: impl FnOnce(&Network) -> Result<T, DatapathError> + Send + 'static,
+) -> Result<T, DatapathError> {
+    let copy = network.clone();
+    let done = tokio::task::spawn_blocking(move || work(&copy)).await;
+    done.unwrap_or_else(|error| Err(failure(action, network, format!("it ended early: {error}"))))
+}
+
+fn apply(action: &'static str, network: &Network, commands: &[Value]) -> Result<(), DatapathError> {
+    let failed = |problem: String| failure(action, network, problem);
     let payload = json!({"nftables": commands}).to_string();
-    apply_ruleset_raw(&payload, DEFAULT_NFT, DEFAULT_ARGS).map(drop).map_err(|error| {
-        let problem = match error {
-            NftablesError::NftFailed { stderr, .. } => stderr.trim().to_owned(),
-            NftablesError::NftExecution { inner, .. } => {
-                format!("run nft: {inner}; install the package nftables")
-            }
-            other => other.to_string(),
-        };
-        DatapathError::Firewall { network: network.name().to_string(), problem }
-    })
+    let output = nft::run(NFT, &["--json", "--file", "-"], payload.as_bytes(), nft::TIMEOUT);
+    match output.map_err(failed)? {
+        output if output.success => Ok(()),
+        output => Err(failed(output.stderr)),
+    }
+}
+
+fn failure(action: &'static str, network: &Network, problem: String) -> DatapathError {
+    DatapathError::Firewall { action, network: network.name().to_string(), problem }
 }
 
 fn transaction(network: &Network) -> Vec<Value> {

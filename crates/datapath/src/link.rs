@@ -1,4 +1,4 @@
-//! Links: as the kernel shows them, and the messages that make and change them.
+//! Links as the kernel shows them, and the messages that create and change them.
 
 use std::net::IpAddr;
 use std::os::fd::RawFd;
@@ -12,7 +12,7 @@ use netlink_packet_route::link::{
 use weft_model::MacAddr;
 
 use crate::DatapathError;
-use crate::netlink::Netlink;
+use crate::netlink::{self, Netlink, Outcome, Request};
 
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,21 +21,24 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Whether it is set up by the administrator.
+    /// True if it is set up by the administrator.
     pub up: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its MAC, if it has one.
     pub mac: Option<MacAddr>,
-    /// What kind of virtual device it is: `bridge`, `vxlan`, `veth`, ...
+    /// The kind of virtual device: `bridge`, `vxlan`, `veth`, ...
     pub kind: Option<String>,
     /// The index of the bridge that it is a port of.
     pub bridge: Option<u32>,
     /// Its alias.
     pub alias: String,
-    /// What it is as a VXLAN device.
+    /// The index of the link that it is tied to: of a veth, its other end's, in whatever namespace
+    /// that is.
+    pub tied_to: Option<u32>,
+    /// Its settings as a VXLAN device.
     pub vxlan: Option<Vxlan>,
-    /// What it is as a port of a bridge.
+    /// Its settings as a port of a bridge.
     pub port: PortFlags,
 }
 
@@ -48,11 +51,11 @@ pub struct Vxlan {
     pub port: u16,
     /// The VTEP.
     pub local: Option<IpAddr>,
-    /// The index of the underlay interface; 0: whichever a route leads to.
+    /// The index of the underlay interface; 0: the one that a route leads to.
     pub underlay: u32,
     /// The outer TTL; 0: the kernel's default.
     pub ttl: u8,
-    /// Whether it learns.
+    /// True if it learns addresses.
     pub learning: bool,
 }
 
@@ -60,19 +63,19 @@ pub struct Vxlan {
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PortFlags {
-    /// Whether source addresses are learned.
+    /// True if source addresses are learned.
     pub learning: bool,
-    /// Whether frames to unknown addresses leave by it.
+    /// True if frames to unknown addresses leave by it.
     pub unicast_flood: bool,
-    /// Whether multicast leaves by it.
+    /// True if multicast leaves by it.
     pub multicast_flood: bool,
-    /// Whether broadcast leaves by it.
+    /// True if broadcast leaves by it.
     pub broadcast_flood: bool,
-    /// Whether ARP and neighbour solicitations are answered instead of leaving by it.
+    /// True if ARP and neighbour solicitations are answered instead of leaving by it.
     pub neigh_suppress: bool,
-    /// Whether frames may leave by the port that they came in by.
+    /// True if frames may leave by the port that they came in by.
     pub hairpin: bool,
-    /// Whether only frames from known addresses come in.
+    /// True if only frames from known addresses come in.
     pub locked: bool,
 }
 
@@ -106,6 +109,7 @@ impl Link {
                     link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr::from_bytes);
                 }
                 LinkAttribute::Controller(index) if *index != 0 => link.bridge = Some(*index),
+                LinkAttribute::Link(index) => link.tied_to = Some(*index),
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
                 _ => {}
@@ -127,7 +131,7 @@ impl Link {
         }
     }
 
-    /// Whether it is a device of this kind.
+    /// Returns whether it is a device of this kind.
     pub fn is(&self, kind: &str) -> bool {
         self.kind.as_deref() == Some(kind)
     }
@@ -236,6 +240,23 @@ impl LinkRequest {
         self.with(LinkAttribute::LinkInfo(infos))
     }
 
+    /// The request that creates the link, which must not exist.
+    pub(crate) fn into_create(self) -> Request {
+        Request::change(RouteNetlinkMessage::NewLink(self.0), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// The request that changes the link: RTM_NEWLINK without NLM_F_CREATE, which unlike RTM_SETLINK
+    /// takes the settings of a port.
+    pub(crate) fn into_change(self) -> Request {
+        Request::change(RouteNetlinkMessage::NewLink(self.0), 0)
+    }
+
+    /// The request that shows the link, without its counters.
+    pub(crate) fn into_get(self) -> Request {
+        let request = self.with(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        Request::get(RouteNetlinkMessage::GetLink(request.0))
+    }
+
     /// No link-local address: neither host nor overlay has a use for one on these devices, and
     /// making one sends packets.
     pub(crate) fn no_link_local(self) -> Self {
@@ -245,14 +266,14 @@ impl LinkRequest {
 }
 
 impl Netlink {
-    /// Makes a link that must not exist.
+    /// Creates a link that must not exist.
     pub(crate) async fn create_link(
         &self,
         request: LinkRequest,
         what: impl Fn() -> String,
     ) -> Result<(), DatapathError> {
-        let message = RouteNetlinkMessage::NewLink(request.0);
-        self.request(message, NLM_F_CREATE | NLM_F_EXCL, what).await
+        let outcomes = self.exchange(vec![request.into_create()], &what).await?;
+        netlink::first_refusal(outcomes, |_| what())
     }
 
     /// Changes a link that exists.
@@ -261,11 +282,12 @@ impl Netlink {
         request: LinkRequest,
         what: impl Fn() -> String,
     ) -> Result<(), DatapathError> {
-        // RTM_NEWLINK without NLM_F_CREATE; unlike RTM_SETLINK it takes the settings of a port.
-        self.request(RouteNetlinkMessage::NewLink(request.0), 0, what).await
+        let outcomes = self.exchange(vec![request.into_change()], &what).await?;
+        netlink::first_refusal(outcomes, |_| what())
     }
 
-    /// Deletes the link called `name`; says whether it was there.
+    /// Deletes the link called `name` and waits until the kernel has let go of it. Returns whether it
+    /// was there.
     pub async fn delete_link(&self, name: &str) -> Result<bool, DatapathError> {
         let message = RouteNetlinkMessage::DelLink(LinkRequest::named(name).0);
         match self.request(message, 0, || format!("delete {name}")).await {
@@ -277,13 +299,12 @@ impl Netlink {
 
     /// The link called `name`, if there is one.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, DatapathError> {
-        self.show(LinkRequest::named(name), || format!("look at {name}")).await
+        self.show(LinkRequest::named(name), || format!("read {name}")).await
     }
 
     /// The link with `index`, if there is one.
     pub async fn link_with_index(&self, index: u32) -> Result<Option<Link>, DatapathError> {
-        self.show(LinkRequest::indexed(index), || format!("look at the link with index {index}"))
-            .await
+        self.show(LinkRequest::indexed(index), || format!("read the link with index {index}")).await
     }
 
     /// All links of the namespace.
@@ -293,17 +314,36 @@ impl Netlink {
         Ok(answer.iter().filter_map(link_of).collect())
     }
 
+    /// The links with these indexes, in the same order.
+    pub(crate) async fn links_with_indexes(
+        &self,
+        indexes: &[u32],
+    ) -> Result<Vec<Option<Link>>, DatapathError> {
+        let what = || format!("read the links with indexes {indexes:?}");
+        let requests = indexes.iter().map(|index| LinkRequest::indexed(*index).into_get());
+        let outcomes = self.exchange(requests.collect(), what).await?;
+        outcomes.into_iter().map(|outcome| shown(outcome, what)).collect()
+    }
+
     async fn show(
         &self,
         request: LinkRequest,
         what: impl Fn() -> String,
     ) -> Result<Option<Link>, DatapathError> {
-        let request = request.with(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        match self.get(RouteNetlinkMessage::GetLink(request.0), what).await {
-            Ok(answer) => Ok(answer.iter().find_map(link_of)),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error),
-        }
+        let outcome = self.exchange(vec![request.into_get()], &what).await?.pop();
+        outcome.map_or(Ok(None), |outcome| shown(outcome, what))
+    }
+}
+
+/// The link that the kernel showed, if there is one.
+pub(crate) fn shown(
+    outcome: Outcome,
+    what: impl FnOnce() -> String,
+) -> Result<Option<Link>, DatapathError> {
+    match outcome.map_err(|refusal| netlink::refused(what(), refusal)) {
+        Ok(answer) => Ok(answer.iter().find_map(link_of)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,13 +1,13 @@
-//! Ports that have lost their bridge, and how they come back to it.
+//! Ports that have lost their bridge, and their way back to it.
 //!
-//! Whoever deletes a bridge leaves its ports behind, without the settings that they had as ports.
+//! A bridge that is deleted leaves its ports behind, without the settings that they had as ports.
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkAttribute;
 use weft_model::MacAddr;
 
 use crate::DatapathError;
-use crate::attach::{self, Hairpin, PortSpec};
+use crate::attach::{self, Hairpin, PortSecurity};
 use crate::link::{Link, LinkRequest, link_of};
 use crate::netlink::Netlink;
 
@@ -16,7 +16,7 @@ pub async fn other_ends_mac(
     netlink: &Netlink,
     host_end: &str,
 ) -> Result<Option<MacAddr>, DatapathError> {
-    let what = || format!("look at the other end of {host_end}");
+    let what = || format!("read the other end of {host_end}");
     let show = |request: LinkRequest| netlink.get(RouteNetlinkMessage::GetLink(request.0), what);
     let answer = match show(LinkRequest::named(host_end)).await {
         Err(error) if error.is_missing() => return Ok(None),
@@ -46,7 +46,7 @@ pub async fn other_ends_mac(
     }
 }
 
-/// Whether the host end of a container's veth is what it should be: a port of `bridge`, and closed
+/// Returns whether the host end of a container's veth is what it should be: a port of `bridge`, and closed
 /// to all but its own MAC.
 pub fn is_joined(host_end: &Link, bridge: u32) -> bool {
     host_end.bridge == Some(bridge) && host_end.port.locked && host_end.up
@@ -64,15 +64,6 @@ pub async fn join(
     let name = host_end.name.as_str();
     netlink.change_link(request, || format!("make {name} a port of its bridge")).await?;
     let hairpin = if host_end.port.hairpin { Hairpin::On } else { Hairpin::Off };
-    let spec = PortSpec {
-        host_end: name,
-        host_mac: host_end.mac.unwrap_or_else(|| MacAddr::from_seed(name)),
-        alias: &host_end.alias,
-        bridge,
-        mtu: host_end.mtu,
-        ifname: "",
-        mac,
-        netns: None,
-    };
-    attach::secure_port(netlink, &spec, mac, hairpin).await
+    let (index, alias) = (host_end.index, host_end.alias.as_str());
+    attach::secure_port(netlink, &PortSecurity { index, name, alias, mac, hairpin }).await
 }

@@ -1,6 +1,6 @@
 //! The bridge and the VXLAN device of a network on a host.
 //!
-//! Everything is made if it is missing, adopted if it is there and right, and corrected or replaced
+//! Everything is created if it is missing, adopted if it is there and right, and corrected or replaced
 //! if it is not. Each step can be repeated, by this process or by several at once: it creates first
 //! and compares when the kernel says that the thing exists.
 
@@ -19,7 +19,7 @@ use crate::{DatapathError, sysctl};
 /// The outer TTL. The kernel's default would be the inner packet's in some versions.
 const TTL: u8 = 64;
 
-/// How a network is to be on this host.
+/// A network as it should be on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentSpec {
     /// The network's name, for people who look at the devices.
@@ -83,28 +83,27 @@ pub async fn remove(netlink: &Netlink, vni: Vni) -> Result<(), DatapathError> {
     Ok(())
 }
 
-/// Whether both devices of the network with `vni` are there, up, and joined.
+/// Returns whether both devices of the network with `vni` are there, up, and joined.
 pub async fn is_intact(
     netlink: &Netlink,
     vni: Vni,
     segment: &Segment,
 ) -> Result<bool, DatapathError> {
-    // The name too: firewall rules and whoever repairs go by it.
-    let is = |link: &Link, kind: &str, name: String| link.is(kind) && link.name == name && link.up;
-    let bridge = netlink.link_with_index(segment.bridge).await?;
-    if !bridge.is_some_and(|bridge| is(&bridge, "bridge", device::bridge(vni))) {
-        return Ok(false);
-    }
-    let Some(vxlan) = segment.vxlan else { return Ok(true) };
-    let vxlan = netlink.link_with_index(vxlan).await?;
-    Ok(vxlan.is_some_and(|vxlan| {
-        is(&vxlan, "vxlan", device::vxlan(vni)) && vxlan.bridge == Some(segment.bridge)
-    }))
+    // The name too: firewall rules and repairs go by it.
+    let is = |link: &Option<Link>, kind: &str, name: String| {
+        link.as_ref().filter(|link| link.is(kind) && link.name == name && link.up).cloned()
+    };
+    let indexes: Vec<u32> = std::iter::once(segment.bridge).chain(segment.vxlan).collect();
+    let links = netlink.links_with_indexes(&indexes).await?;
+    let bridge = links.first().and_then(|link| is(link, "bridge", device::bridge(vni)));
+    let vxlan = links.get(1).map(|link| is(link, "vxlan", device::vxlan(vni)));
+    let joined = |vxlan: Option<Link>| vxlan.is_some_and(|v| v.bridge == Some(segment.bridge));
+    Ok(bridge.is_some() && vxlan.is_none_or(joined))
 }
 
 async fn ensure_bridge(netlink: &Netlink, spec: &SegmentSpec) -> Result<u32, DatapathError> {
     let name = device::bridge(spec.vni);
-    // The MAC is set with the creation: set later, somebody may have changed it in between, and a
+    // The MAC is set with the creation: set later, another program may have changed it in between, and a
     // bridge without one of its own takes its lowest port's.
     let data = InfoData::Bridge(vec![
         InfoBridge::StpState(BridgeStpState::Disabled),
@@ -120,8 +119,8 @@ async fn ensure_bridge(netlink: &Netlink, spec: &SegmentSpec) -> Result<u32, Dat
     if !bridge.is("bridge") {
         return Err(not_ours(&name, "bridge"));
     }
-    // Only what differs is changed: the kernel reports a change also where nothing is different, and
-    // whoever waits for news would come back here for ever.
+    // Only what differs is changed: the kernel reports a change also if nothing is different, and
+    // a caller that repairs on events would come back here for ever.
     if !is_set_up(&bridge, spec) || bridge.mac != Some(spec.bridge_mac) {
         let change = LinkRequest::indexed(bridge.index).mtu(spec.mtu).alias(&alias(spec));
         let change = change.no_link_local().mac(spec.bridge_mac).up();
@@ -165,8 +164,8 @@ async fn ensure_vxlan(
             }
             Some(reason) => {
                 return Err(DatapathError::Foreign {
-                    what: format!("VXLAN device {name} is not as it was made: {reason}"),
-                    hint: "see who else changes it".into(),
+                    what: format!("VXLAN device {name} is not as it was created: {reason}"),
+                    hint: "find the program that changes it".into(),
                 });
             }
         }
@@ -188,13 +187,13 @@ async fn ensure_vxlan(
     Ok(vxlan.index)
 }
 
-/// What people see when they look at the devices.
+/// The alias of both devices, for people who look at them.
 fn alias(spec: &SegmentSpec) -> String {
     format!("weft:{}", spec.network)
 }
 
-/// Whether the device has what both have in common. The alias is set together with what cannot be
-/// seen (the mode of link-local addresses), and so stands for it.
+/// Returns whether the device has what both have in common. The alias is set together with what cannot
+/// be read back (the mode of link-local addresses), and so stands for it.
 fn is_set_up(link: &Link, spec: &SegmentSpec) -> bool {
     link.up && link.mtu == spec.mtu && link.alias == alias(spec)
 }
@@ -258,8 +257,8 @@ async fn vni_taken(
 
 async fn existing(netlink: &Netlink, name: &str) -> Result<Link, DatapathError> {
     netlink.link(name).await?.ok_or_else(|| DatapathError::NoAnswer {
-        what: format!("look at {name}"),
-        problem: "it was removed right after it had been made".into(),
+        what: format!("read {name}"),
+        problem: "it was removed right after its creation".into(),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::DatapathError;
 
 const SYSCTL: &str = "/proc/sys";
 
-/// Where each interface has its IPv6 settings.
+/// The directory of each interface's IPv6 settings.
 const IPV6: &str = "net/ipv6/conf";
 
 /// Lets the host route between its interfaces, in the family of `address`.
@@ -26,7 +26,7 @@ pub fn allow_forwarding(address: IpAddr) -> Result<(), DatapathError> {
     }
 }
 
-/// Has the interfaces that listen to router advertisements go on when the host forwards. With 1 they
+/// Keeps the interfaces that listen to router advertisements listening when the host forwards. With 1 they
 /// would not, and the kernel would remove the default routes that they brought.
 fn keep_router_advertisements() -> Result<(), DatapathError> {
     let path = Path::new(SYSCTL).join(IPV6);

@@ -6,7 +6,7 @@ use crate::DatapathError;
 use crate::link::Link;
 use crate::netlink::Netlink;
 
-/// How the underlay is named.
+/// The way in which the underlay is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
     /// The interface of the default route.

@@ -11,13 +11,12 @@ use weft_allocator::liveness::{Evidence, Living};
 use weft_cluster::networks;
 use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
-use weft_datapath::netns::Netns;
+use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::ports;
 use weft_files::Inode;
 use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
 use weft_model::{Network, NetworkName, device};
 
-use weft_wiring::peer_table::Roster;
 use weft_wiring::{Host, SegmentState, WiringError};
 
 /// What is under way at one look is over at the next.
@@ -224,12 +223,7 @@ async fn cure(host: &Host, name: &NetworkName, fix: &Fix) -> Result<(), WiringEr
     if *fix == Fix::Repair {
         let Some(state) = SegmentState::read(data_dir, name) else { return Ok(()) };
         let Some(state) = host.repair(&state).await? else { return Ok(()) };
-        let roster = Roster {
-            blocks: host.cluster().blocks(name).await?,
-            nodes: host.cluster().nodes().await?,
-            endpoints: host.cluster().endpoints(name).await?,
-        };
-        host.program_peers(&state, &roster).await?;
+        host.refresh_peers(&state).await?;
         return Ok(());
     }
     let network = match networks::cached(data_dir, name)? {
@@ -302,7 +296,7 @@ async fn has_interface(holder: &Holder, sandbox: &Sandbox) -> bool {
     if Some(Inode::new(device, inode)) != sandbox.identity {
         return true;
     }
-    let Ok(inside) = Netlink::open_in(&netns) else { return true };
+    let Ok(inside) = Netlink::open_in(&netns, Entry::NewThread) else { return true };
     !matches!(inside.link(ifname.as_str()).await, Ok(None))
 }
 

@@ -124,8 +124,8 @@ impl Books {
         }
         for reservation in &self.files.reservations {
             if let Some(loan) = &reservation.loan
-                && !self.view.endpoints.values().any(|(endpoint, _)| {
-                    endpoint.loan == Some(loan.id) && endpoint.node == self.node
+                && !self.view.endpoints.values().any(|stored| {
+                    stored.record.loan == Some(loan.id) && stored.record.node == self.node
                 })
             {
                 let what = format!(
@@ -152,7 +152,8 @@ impl Books {
 
     /// What the store says of single addresses.
     fn compare_endpoints(&self, all: &mut Vec<Difference>) {
-        for (address, (endpoint, _)) in &self.view.endpoints {
+        for (address, stored) in &self.view.endpoints {
+            let endpoint = &stored.record;
             let Some(place) = self.network.locate(*address) else { continue };
             all.extend(if endpoint.node == self.node {
                 self.unused(*address, place, endpoint)

@@ -13,7 +13,6 @@ use weft_ledger::ledger::Want;
 use weft_model::Network;
 
 use crate::difference::Fix;
-use crate::records::view;
 
 /// Limit for waiting for the lock of a ledger.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,16 +36,16 @@ pub(crate) async fn apply(
     match fix {
         Fix::None | Fix::Repair => {}
         Fix::Adopt(block) => {
-            let turn = ownership::take_turn(cluster, &ledger).await?;
+            let lock = ownership::lock_claims(cluster, &ledger).await?;
             // By now it may have been given back, and is not to be claimed again.
             let record = cluster.block_record(&name, block).await?;
-            if record.is_some_and(|(record, _)| record.node == *cluster.node()) {
-                ownership::claim(cluster, ledger, Target::Exactly(*block), &turn).await?;
+            if record.is_some_and(|stored| stored.record.node == *cluster.node()) {
+                ownership::claim(cluster, ledger, Target::Exactly(*block), &lock).await?;
             }
         }
         Fix::Verify => {
-            let turn = ownership::take_turn(cluster, &ledger).await?;
-            ownership::verify(cluster, ledger, &turn).await?;
+            let lock = ownership::lock_claims(cluster, &ledger).await?;
+            ownership::verify(cluster, ledger, &lock).await?;
         }
         Fix::Release(reservation) => {
             free(&ledger, reservation, Reason::Operator)?;
@@ -57,9 +56,11 @@ pub(crate) async fn apply(
             }
         }
         Fix::Tidy => {
-            borrowing::tidy(cluster, &ledger, &view(cluster, &name).await?).await?;
+            borrowing::tidy(cluster, &ledger, &cluster.network_view(&name).await?).await?;
         }
-        Fix::Reclaim => lending::reclaim(cluster, &ledger, &view(cluster, &name).await?).await?,
+        Fix::Reclaim => {
+            lending::reclaim(cluster, &ledger, &cluster.network_view(&name).await?).await?
+        }
         Fix::SetAside(block, away) => {
             let want = Want::Exactly(block.pool(), away.host);
             match away.loan {

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use weft_allocator::AllocatorError;
-use weft_allocator::borrowing::{Requested, View};
-use weft_cluster::{Cluster, networks};
+use weft_cluster::{Cluster, NetworkView, networks};
 use weft_files::{FileError, Inode};
 use weft_ledger::ledger::Counts;
 use weft_ledger::{Holder, HolderKey, Ledger, Reservation, Sandbox};
-use weft_model::{Block, LoanId, Network, NetworkName, NodeName};
-use weft_store::{keys, typed};
+use weft_model::{Block, LoanId, Network, NodeName};
 
 /// How often to read what others are changing meanwhile.
 const TRIES: usize = 5;
@@ -99,7 +97,7 @@ pub struct Books {
     /// What could not be read of the ledger, in words.
     pub damage: Vec<String>,
     /// What the store says.
-    pub view: View,
+    pub view: NetworkView,
 }
 
 impl Books {
@@ -117,7 +115,7 @@ impl Books {
             stranded: vec![],
             returns: vec![],
             damage: vec![],
-            view: View::default(),
+            view: NetworkView::default(),
         };
         // A look leaves no directories behind where there is no ledger.
         if let Some(cached) = networks::cached(data_dir, network.name())? {
@@ -137,7 +135,7 @@ impl Books {
             }
             books.returns = ledger.returns()?;
         }
-        books.view = view(cluster, network.name()).await?;
+        books.view = cluster.network_view(network.name()).await?;
         Ok(books)
     }
 
@@ -156,21 +154,4 @@ impl Books {
 /// The addresses of a reservation, in words.
 pub fn shown(reservation: &Reservation) -> String {
     reservation.shown()
-}
-
-/// What the store says of a network now.
-pub async fn view(cluster: &Cluster, name: &NetworkName) -> Result<View, AllocatorError> {
-    let mut view = View { blocks: cluster.blocks(name).await?, ..View::default() };
-    for entry in cluster.store().list(&keys::endpoints_prefix(name)).await?.entries {
-        if let Some(address) = keys::endpoint_of(&entry.key) {
-            view.endpoints.insert(address, (typed::decode(&entry)?, entry.revision));
-        }
-    }
-    for entry in cluster.store().list(&keys::requests_prefix(name)).await?.entries {
-        if let Some(loan) = keys::request_of(&entry.key) {
-            let requested = Requested { record: typed::decode(&entry)?, revision: entry.revision };
-            view.requests.insert(loan, requested);
-        }
-    }
-    Ok(view)
 }

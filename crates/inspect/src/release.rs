@@ -227,14 +227,13 @@ async fn not_held(
              check` lists",
         ));
     }
-    if let Some(endpoint) = host.cluster().endpoints(&name).await?.remove(&address)
-        && endpoint.node != *host.cluster().node()
-    {
-        return Ok(ReleaseError::Lent { address, network: name, node: endpoint.node });
+    let endpoint = host.cluster().endpoints_of_block(&name, &block).await?.remove(&address);
+    if let Some(stored) = endpoint.filter(|stored| stored.record.node != *host.cluster().node()) {
+        return Ok(ReleaseError::Lent { address, network: name, node: stored.record.node });
     }
     Ok(match host.cluster().block_record(&name, &block).await? {
-        Some((record, _)) if record.node != *host.cluster().node() => {
-            ReleaseError::Elsewhere { address, network: name, owner: record.node }
+        Some(stored) if stored.record.node != *host.cluster().node() => {
+            ReleaseError::Elsewhere { address, network: name, owner: stored.record.node }
         }
         Some(_) => not_held(""),
         None => not_held(": no node owns its block"),

@@ -6,7 +6,7 @@ use weft_store::Revision;
 use crate::difference::*;
 use crate::records::*;
 use std::net::IpAddr;
-use weft_allocator::borrowing::View;
+use weft_cluster::{NetworkView, Stored};
 use weft_files::Inode;
 use weft_ledger::ledger::{Away, Counts};
 use weft_ledger::{Holder, Reservation, Sandbox};
@@ -49,11 +49,14 @@ fn held(id: &str, host: u64) -> Reservation {
 fn books() -> Books {
     let lent = json!({"lent": {"pool": 0, "host": 9, "node": "b", "loan": "0000000000000001"}});
     let reservations = vec![reservation(&json!("node"), 2), held("c1", 3), reservation(&lent, 9)];
-    let mut view = View::default();
+    let mut view = NetworkView::default();
     view.blocks.insert("0-0-4".parse().unwrap(), node("a"));
     view.blocks.insert("0-16-4".parse().unwrap(), node("b"));
     let endpoint = endpoint("b", 1);
-    view.endpoints.insert("10.9.0.9".parse().unwrap(), (endpoint, Revision::new(1)));
+    view.endpoints.insert(
+        "10.9.0.9".parse().unwrap(),
+        Stored { record: endpoint, revision: Revision::new(1) },
+    );
     Books {
         node: node("a"),
         network: network(),
@@ -126,7 +129,7 @@ fn an_address_whose_block_went_away_is_stranded() {
 #[test]
 fn loans_are_known_to_both_sides() {
     let back = |books: &mut Books, at: &str| {
-        let endpoint = (endpoint(at, 7), Revision::new(7));
+        let endpoint = Stored { record: endpoint(at, 7), revision: Revision::new(7) };
         books.view.endpoints.insert("10.9.0.20".parse().unwrap(), endpoint);
     };
     let mut borrowed = held("c2", 20);
@@ -150,7 +153,7 @@ fn loans_are_known_to_both_sides() {
 #[test]
 fn a_lent_address_is_set_aside_unless_a_container_has_it() {
     let mut books = books();
-    let endpoint = (endpoint("b", 5), Revision::new(5));
+    let endpoint = Stored { record: endpoint("b", 5), revision: Revision::new(5) };
     books.view.endpoints.insert("10.9.0.5".parse().unwrap(), endpoint);
     let away = Away { host: HostNumber::new(5), node: node("b"), loan: Some(LoanId::new(5)) };
     let fix = Fix::SetAside("0-0-4".parse().unwrap(), away);

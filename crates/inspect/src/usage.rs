@@ -15,7 +15,7 @@ use weft_model::{
 
 use crate::Files;
 use weft_allocator::AllocatorError;
-use weft_cluster::{Cluster, networks};
+use weft_cluster::{Cluster, Stored, networks};
 
 /// How much of a network is in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -150,12 +150,13 @@ fn lent(files: &Files, ledger: &Ledger) -> BTreeMap<Block, u64> {
 pub fn of(
     network: &Network,
     blocks: &BTreeMap<Block, NodeName>,
-    endpoints: &BTreeMap<IpAddr, Endpoint>,
+    endpoints: &BTreeMap<IpAddr, Stored<Endpoint>>,
     own: &BTreeMap<Block, Parts>,
 ) -> NetworkUsage {
     let mut lent: BTreeMap<Block, BTreeSet<HostNumber>> = BTreeMap::new();
     let mut borrowed: BTreeMap<&NodeName, BTreeSet<(PoolIndex, HostNumber)>> = BTreeMap::new();
-    for (address, endpoint) in endpoints {
+    for (address, stored) in endpoints {
+        let endpoint = &stored.record;
         let Some((pool, host)) = network.locate(*address) else { continue };
         let Some(block) = network.block_of(*address) else { continue };
         let owner = blocks.get(&block);
@@ -254,6 +255,7 @@ mod tests {
     use super::*;
     use weft_model::pool::{FamilyRecord, PoolRecord};
     use weft_model::{NetworkSpec, Vni};
+    use weft_store::Revision;
 
     fn network(pool: PoolRecord) -> Network {
         NetworkSpec { pools: vec![pool], ..NetworkSpec::default() }
@@ -318,7 +320,10 @@ mod tests {
             lender: Some(node("b")),
             loan: None,
         };
-        let endpoints = BTreeMap::from([("10.9.0.17".parse().unwrap(), lent)]);
+        let endpoints = BTreeMap::from([(
+            "10.9.0.17".parse().unwrap(),
+            Stored { record: lent, revision: Revision::new(1) },
+        )]);
         let parts = Parts { held: Some(2), lent: 1, free: Some(11) };
         let own = BTreeMap::from([("0-0-4".parse().unwrap(), parts)]);
         let usage = of(&network, &blocks, &endpoints, &own);

@@ -38,6 +38,13 @@ impl MacAddr {
         Self([0x06, pool.get(), a, b, c, d])
     }
 
+    /// The pool and host number that [`MacAddr::for_ipv6_only`] gives this MAC for, if it does.
+    pub(crate) fn ipv6_only(self) -> Option<(PoolIndex, HostNumber)> {
+        let [0x06, pool, a, b, c, d] = self.0 else { return None };
+        let host = HostNumber::new(u64::from(u32::from_be_bytes([a, b, c, d])));
+        Some((PoolIndex::new(pool.into()).ok()?, host))
+    }
+
     /// A unicast, locally administered MAC derived from `seed`: the same seed gives the same MAC
     /// on every machine and after every restart.
     pub fn from_seed(seed: &str) -> Self {

@@ -146,6 +146,19 @@ impl Network {
         Some(self.pool(index)?.addresses(index, host))
     }
 
+    /// The pool and host number whose addresses have `mac` by the rule, the inverse of
+    /// [`Network::addresses`]; none for a MAC that follows from no address of the network.
+    pub fn host_of(&self, mac: MacAddr) -> Option<(PoolIndex, HostNumber)> {
+        let [_, _, a, b, c, d] = mac.bytes();
+        let located = self.locate(IpAddr::from([a, b, c, d])).filter(|(index, host)| {
+            self.addresses(*index, *host).is_some_and(|addresses| addresses.mac == mac)
+        });
+        located.or_else(|| {
+            let (index, host) = mac.ipv6_only()?;
+            (self.addresses(index, host)?.mac == mac).then_some((index, host))
+        })
+    }
+
     /// What every address of `block` that may be in use looks like on the wire. Peers of the
     /// block's owner program exactly these.
     pub fn addresses_of(&self, block: Block) -> impl Iterator<Item = Addresses> + '_ {

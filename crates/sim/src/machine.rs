@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use weft_allocator::address::acquire;
 use weft_allocator::block_manager::{BlockManager, Policy};
-use weft_allocator::borrowing::{Requested, View};
 use weft_allocator::{AddressGrant, AddressRequest, AllocatorError};
-use weft_cluster::{Cluster, ClusterError, Environment, networks};
+use weft_cluster::{Cluster, ClusterError, Environment, NetworkView, networks};
 use weft_ledger::ledger::Want;
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Addresses, Network, NetworkSpec, NodeName, Sticky};
-use weft_store::{keys, typed};
 
 use crate::world::{TaskId, World};
 
@@ -142,8 +140,8 @@ impl Node {
                 BlockManager::new(cluster.clone(), data_dir.clone(), name.clone(), policy);
             loop {
                 told(false, 0);
-                let session = match cluster.take_hold(&[], Duration::from_secs(15)).await {
-                    Ok(session) => session,
+                let lease = match cluster.start_heartbeat(&[], Duration::from_secs(15)).await {
+                    Ok(lease) => lease,
                     Err(error @ ClusterError::NameTaken { .. }) => return Ended::Agent(error),
                     Err(_) => {
                         cluster.environment().sleep(Duration::from_secs(1)).await;
@@ -153,7 +151,7 @@ impl Node {
                 told(true, 0);
                 let mut rounds = 0;
                 let mut seen = false;
-                let mut view = View::default();
+                let mut view = NetworkView::default();
                 loop {
                     // What is watched comes late at times, each prefix for itself.
                     let late = if seen { cluster.environment().random() } else { 0 };
@@ -170,7 +168,7 @@ impl Node {
                     }
                     let pause = cluster.environment().random() % 1000;
                     cluster.environment().sleep(Duration::from_millis(100 + pause)).await;
-                    if matches!(cluster.store().renew_session(&session).await, Ok(false)) {
+                    if matches!(cluster.store().renew_lease(&lease).await, Ok(false)) {
                         break;
                     }
                 }
@@ -179,37 +177,24 @@ impl Node {
     }
 }
 
-/// What the agent's watches show. Each bit of `late` keeps one of them from being read, three in
-/// eight of them on average.
+/// The state that the agent's watches show. Each bit of `late` keeps one part of it from being read,
+/// three in eight of them on average.
 async fn look(
     cluster: &Cluster,
     network: &Network,
-    view: &mut View,
+    view: &mut NetworkView,
     late: u64,
-) -> Result<(), AllocatorError> {
+) -> Result<(), ClusterError> {
     let name = network.name();
     let is_late = |place: u64| (late >> (8 * place)) & 0xff > 160;
     if !is_late(0) {
         view.blocks = cluster.blocks(name).await?;
     }
     if !is_late(1) {
-        let mut endpoints = BTreeMap::new();
-        for entry in cluster.store().list(&keys::endpoints_prefix(name)).await?.entries {
-            if let Some(address) = keys::endpoint_of(&entry.key) {
-                endpoints.insert(address, (typed::decode(&entry)?, entry.revision));
-            }
-        }
-        view.endpoints = endpoints;
+        view.endpoints = cluster.endpoints(name).await?;
     }
     if !is_late(2) {
-        let mut requests = BTreeMap::new();
-        for entry in cluster.store().list(&keys::requests_prefix(name)).await?.entries {
-            if let Some(id) = keys::request_of(&entry.key) {
-                let record = typed::decode(&entry)?;
-                requests.insert(id, Requested { record, revision: entry.revision });
-            }
-        }
-        view.requests = requests;
+        view.requests = cluster.requests(name).await?;
     }
     Ok(())
 }

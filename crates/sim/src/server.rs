@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_store::{
-    Cursor, Entry, Expected, Listing, Op, Revision, SessionId, StoreError, TxnOutcome,
+    Cursor, Entry, Expected, Lease, Listing, Lookup, Op, Revision, StoreError, TxnOutcome,
 };
 
 /// A call to the store.
@@ -15,22 +15,21 @@ use weft_store::{
 pub(crate) enum Call {
     Get(String),
     List(String),
-    Set { key: String, expected: Expected, value: Vec<u8> },
     Transact(Vec<Op>),
-    CreateSession,
-    RenewSession(SessionId),
-    DestroySession(SessionId),
-    Acquire { key: String, value: Vec<u8>, session: SessionId },
+    GrantLease,
+    RenewLease(Lease),
+    RevokeLease(Lease),
+    PutLeased { key: String, value: Vec<u8>, lease: Lease },
 }
 
 /// What the store answers.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    Entry(Option<Entry>),
+    Lookup(Lookup),
     Listing(Listing),
     Done(bool),
     Outcome(TxnOutcome),
-    Session(SessionId),
+    Lease(Lease),
     Failed,
 }
 
@@ -38,15 +37,14 @@ impl std::fmt::Display for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         match self {
-            Self::Set { key, value, .. } => write!(f, "set {key} {}", text(value)),
             Self::Transact(ops) => ops.iter().try_for_each(|op| match op {
-                Op::Set { key, value } | Op::Write { key, value, .. } => {
+                Op::Put { key, value } | Op::Write { key, value, .. } => {
                     write!(f, "write {key} {}; ", text(value))
                 }
                 Op::Delete { key } | Op::DeleteIf { key, .. } => write!(f, "delete {key}; "),
                 Op::Check { key, expected } => write!(f, "check {key} {expected:?}; "),
             }),
-            Self::Acquire { key, .. } => write!(f, "acquire {key}"),
+            Self::PutLeased { key, .. } => write!(f, "put leased {key}"),
             other => write!(f, "{other:?}"),
         }
     }
@@ -56,7 +54,7 @@ impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Listing(listing) => write!(f, "{} entries", listing.entries.len()),
-            Self::Entry(entry) => match entry {
+            Self::Lookup(lookup) => match &lookup.entry {
                 None => write!(f, "nothing"),
                 Some(entry) => write!(f, "{}", String::from_utf8_lossy(&entry.value)),
             },
@@ -83,7 +81,7 @@ pub enum Sabotage {
 struct Stored {
     value: Vec<u8>,
     revision: u64,
-    holder: Option<SessionId>,
+    lease: Option<Lease>,
 }
 
 /// The state of the store.
@@ -91,7 +89,7 @@ struct Stored {
 pub(crate) struct Server {
     data: BTreeMap<String, Stored>,
     revision: u64,
-    sessions: BTreeSet<String>,
+    leases: BTreeSet<String>,
     /// For [`Sabotage::StaleLists`]: the state as it was a while ago.
     old: BTreeMap<String, Stored>,
     old_since: u64,
@@ -107,50 +105,41 @@ impl Server {
     /// Executes a call.
     pub(crate) fn execute(&mut self, call: &Call) -> Answer {
         match call {
-            Call::Get(key) => Answer::Entry(self.data.get(key).map(|value| entry(key, value))),
+            Call::Get(key) => Answer::Lookup(Lookup {
+                entry: self.data.get(key).map(|value| entry(key, value)),
+                cursor: Cursor::new(self.revision),
+            }),
             Call::List(prefix) => Answer::Listing(self.list(prefix)),
-            Call::Set { key, expected, value } => {
-                let is = self.matches(key, *expected);
-                if is {
-                    self.put(key, value.clone());
-                }
-                Answer::Done(is)
-            }
             Call::Transact(ops) => Answer::Outcome(self.transact(ops)),
-            Call::CreateSession => {
+            Call::GrantLease => {
                 self.revision += 1;
-                let id = format!("session-{}", self.revision);
-                self.sessions.insert(id.clone());
-                Answer::Session(SessionId::from(id))
+                let id = format!("lease-{}", self.revision);
+                self.leases.insert(id.clone());
+                Answer::Lease(Lease::new(id))
             }
-            Call::RenewSession(id) => Answer::Done(self.sessions.contains(&id.to_string())),
-            Call::DestroySession(id) => {
-                self.end_session(id);
+            Call::RenewLease(lease) => Answer::Done(self.leases.contains(lease.id())),
+            Call::RevokeLease(lease) => {
+                self.end_lease(lease);
                 Answer::Done(true)
             }
-            Call::Acquire { key, value, session } => {
-                let held = self.data.get(key).and_then(|value| value.holder.clone());
-                let free = held.is_none_or(|holder| holder == *session);
-                if !free || !self.sessions.contains(&session.to_string()) {
+            Call::PutLeased { key, value, lease } => {
+                if !self.leases.contains(lease.id()) {
                     return Answer::Done(false);
                 }
                 self.revision += 1;
-                let holder = Some(session.clone());
-                let stored = Stored { value: value.clone(), revision: self.revision, holder };
+                let lease = Some(lease.clone());
+                let stored = Stored { value: value.clone(), revision: self.revision, lease };
                 self.data.insert(key.clone(), stored);
                 Answer::Done(true)
             }
         }
     }
 
-    /// Ends a session: what it held stays, held by nobody.
-    pub(crate) fn end_session(&mut self, id: &SessionId) {
-        self.sessions.remove(&id.to_string());
-        for value in self.data.values_mut().filter(|value| value.holder.as_ref() == Some(id)) {
-            value.holder = None;
-            self.revision += 1;
-            value.revision = self.revision;
-        }
+    /// Ends a lease: its keys go with it.
+    pub(crate) fn end_lease(&mut self, lease: &Lease) {
+        self.leases.remove(lease.id());
+        self.data.retain(|_, value| value.lease.as_ref() != Some(lease));
+        self.revision += 1;
     }
 
     /// The value of a key, for checks of the simulation itself.
@@ -158,9 +147,9 @@ impl Server {
         self.data.get(key).map(|value| &value.value[..])
     }
 
-    /// The session that holds a key.
-    pub(crate) fn holder(&self, key: &str) -> Option<SessionId> {
-        self.data.get(key)?.holder.clone()
+    /// The lease that a key is bound to.
+    pub(crate) fn lease(&self, key: &str) -> Option<Lease> {
+        self.data.get(key)?.lease.clone()
     }
 
     /// The keys below a prefix.
@@ -197,25 +186,23 @@ impl Server {
     }
 
     fn transact(&mut self, ops: &[Op]) -> TxnOutcome {
-        for (place, op) in ops.iter().enumerate() {
-            let fits = match op {
-                Op::Set { .. } | Op::Delete { .. } => true,
-                Op::Write { key, expected, .. } => self.matches(key, *expected),
-                Op::Check { key, expected } => {
-                    self.sabotage == Sabotage::UncheckedTransactions || self.matches(key, *expected)
-                }
-                Op::DeleteIf { key, revision } => {
-                    self.sabotage == Sabotage::BlindDeletes
-                        || self.matches(key, Expected::Revision(*revision))
-                }
+        for op in ops {
+            let ignored = match op {
+                Op::Check { .. } => self.sabotage == Sabotage::UncheckedTransactions,
+                Op::DeleteIf { .. } => self.sabotage == Sabotage::BlindDeletes,
+                _ => false,
             };
-            if !fits {
-                return TxnOutcome::Conflict { op: place, what: format!("{op:?}") };
+            let fits = op.expected().is_none_or(|expected| self.matches(op.key(), expected));
+            if !fits
+                && !ignored
+                && let Some(conflict) = op.conflict()
+            {
+                return conflict;
             }
         }
         for op in ops {
             match op {
-                Op::Set { key, value } | Op::Write { key, value, .. } => {
+                Op::Put { key, value } | Op::Write { key, value, .. } => {
                     self.put(key, value.clone());
                 }
                 Op::Delete { key } | Op::DeleteIf { key, .. } => {
@@ -234,8 +221,8 @@ impl Server {
             return;
         }
         self.revision += 1;
-        let holder = self.data.get(key).and_then(|old| old.holder.clone());
-        self.data.insert(key.to_owned(), Stored { value, revision: self.revision, holder });
+        let lease = self.data.get(key).and_then(|old| old.lease.clone());
+        self.data.insert(key.to_owned(), Stored { value, revision: self.revision, lease });
     }
 }
 
@@ -244,7 +231,6 @@ fn entry(key: &str, value: &Stored) -> Entry {
         key: key.to_owned(),
         value: value.value.clone(),
         revision: Revision::new(value.revision),
-        holder: value.holder.clone(),
     }
 }
 

@@ -38,7 +38,7 @@ impl Simulation {
     pub(crate) fn leftovers(&self) -> Option<String> {
         let shared = self.world.lock();
         let name = self.network.name();
-        let prefixes = [keys::endpoints_prefix(name), keys::requests_prefix(name)];
+        let prefixes = [keys::endpoints_prefix(name), keys::requests_prefix().to_owned()];
         prefixes.iter().find_map(|prefix| shared.server.keys(prefix).first().cloned())
     }
 

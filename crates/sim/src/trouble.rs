@@ -61,16 +61,16 @@ impl Simulation {
         self.tell(|| format!("node-{number} goes down"));
     }
 
-    /// The session of an agent that does not renew it ends.
+    /// The lease of an agent that does not renew it ends.
     pub(crate) fn expire(&mut self, number: usize) {
         let node = &self.nodes[number];
         if node.up && node.connected && node.agent.is_some() {
             return;
         }
-        let key = keys::node(node.cluster.node());
+        let key = keys::alive(node.cluster.node());
         let mut shared = self.world.lock();
-        if let Some(session) = shared.server.holder(&key) {
-            shared.server.end_session(&session);
+        if let Some(lease) = shared.server.lease(&key) {
+            shared.server.end_lease(&lease);
         }
     }
 
@@ -80,7 +80,7 @@ impl Simulation {
         self.expire(number);
         let node = &self.nodes[number];
         let name: NodeName = node.cluster.node().clone();
-        let alive = self.world.lock().server.holder(&keys::node(&name)).is_some();
+        let alive = self.world.lock().server.lease(&keys::alive(&name)).is_some();
         if admin == number || alive || (node.up && node.connected) || !self.nodes[admin].connected {
             return Ok(());
         }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use weft_cluster::Environment;
-use weft_store::{Cursor, Entry, Expected, Listing, Op, SessionId, Store, StoreError, TxnOutcome};
+use weft_store::{
+    Change, Cursor, Entry, Lease, Listing, Lookup, Op, Store, StoreError, TxnOutcome,
+};
 
 use crate::server::{Answer, Call, Sabotage, Server, lost};
 
@@ -163,11 +165,21 @@ fn mixed_up() -> StoreError {
     StoreError::Unexpected { store: "simulated store".into(), answer: "of another kind".into() }
 }
 
+impl World {
+    /// Waits as a watch of a store does: an event comes some time between at once and never. About
+    /// half of the stores' answers carry the state.
+    async fn wait(&self, wait: Duration) -> bool {
+        let pause = self.lock().random.f64();
+        self.sleep(wait.mul_f64(pause * pause)).await;
+        self.lock().random.bool()
+    }
+}
+
 #[async_trait]
 impl Store for World {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+    async fn get(&self, key: &str) -> Result<Lookup, StoreError> {
         match self.call(Call::Get(key.to_owned())).await? {
-            Answer::Entry(entry) => Ok(entry),
+            Answer::Lookup(lookup) => Ok(lookup),
             _ => Err(mixed_up()),
         }
     }
@@ -179,63 +191,65 @@ impl Store for World {
         }
     }
 
-    async fn watch(
-        &self,
-        prefix: &str,
-        _cursor: &Cursor,
-        wait: Duration,
-    ) -> Result<Listing, StoreError> {
-        // News come some time between at once and never.
-        let pause = self.lock().random.f64();
-        self.sleep(wait.mul_f64(pause * pause)).await;
-        self.list(prefix).await
-    }
-
-    async fn compare_and_set(
+    async fn wait_key(
         &self,
         key: &str,
-        expected: Expected,
-        value: Vec<u8>,
-    ) -> Result<bool, StoreError> {
-        match self.call(Call::Set { key: key.to_owned(), expected, value }).await? {
-            Answer::Done(done) => Ok(done),
-            _ => Err(mixed_up()),
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<Change<Option<Entry>>, StoreError> {
+        if !self.wait(wait).await {
+            return Ok(Change { cursor: cursor.clone(), state: None });
         }
+        let lookup = self.get(key).await?;
+        Ok(Change { cursor: lookup.cursor, state: Some(lookup.entry) })
     }
 
-    async fn transact(&self, ops: &[Op]) -> Result<TxnOutcome, StoreError> {
+    async fn wait_prefix(
+        &self,
+        prefix: &str,
+        cursor: &Cursor,
+        wait: Duration,
+    ) -> Result<Change<Vec<Entry>>, StoreError> {
+        if !self.wait(wait).await {
+            return Ok(Change { cursor: cursor.clone(), state: None });
+        }
+        let listing = self.list(prefix).await?;
+        Ok(Change { cursor: listing.cursor, state: Some(listing.entries) })
+    }
+
+    async fn commit(&self, ops: &[Op]) -> Result<TxnOutcome, StoreError> {
         match self.call(Call::Transact(ops.to_vec())).await? {
             Answer::Outcome(outcome) => Ok(outcome),
             _ => Err(mixed_up()),
         }
     }
 
-    async fn create_session(&self, _: &str, _: Duration) -> Result<SessionId, StoreError> {
-        match self.call(Call::CreateSession).await? {
-            Answer::Session(id) => Ok(id),
+    async fn grant_lease(&self, _: &str, _: Duration) -> Result<Lease, StoreError> {
+        match self.call(Call::GrantLease).await? {
+            Answer::Lease(lease) => Ok(lease),
             _ => Err(mixed_up()),
         }
     }
 
-    async fn renew_session(&self, session: &SessionId) -> Result<bool, StoreError> {
-        match self.call(Call::RenewSession(session.clone())).await? {
+    async fn renew_lease(&self, lease: &Lease) -> Result<bool, StoreError> {
+        match self.call(Call::RenewLease(lease.clone())).await? {
             Answer::Done(done) => Ok(done),
             _ => Err(mixed_up()),
         }
     }
 
-    async fn destroy_session(&self, session: &SessionId) -> Result<(), StoreError> {
-        self.call(Call::DestroySession(session.clone())).await.map(drop)
+    async fn revoke_lease(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.call(Call::RevokeLease(lease.clone())).await.map(drop)
     }
 
-    async fn acquire(
+    async fn put_leased(
         &self,
         key: &str,
         value: Vec<u8>,
-        session: &SessionId,
+        lease: &Lease,
     ) -> Result<bool, StoreError> {
-        let (key, session) = (key.to_owned(), session.clone());
-        match self.call(Call::Acquire { key, value, session }).await? {
+        let (key, lease) = (key.to_owned(), lease.clone());
+        match self.call(Call::PutLeased { key, value, lease }).await? {
             Answer::Done(done) => Ok(done),
             _ => Err(mixed_up()),
         }

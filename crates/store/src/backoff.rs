@@ -1,15 +1,15 @@
-//! How long to wait before trying again.
+//! Delays between retries.
 
 use std::time::Duration;
 
-/// The first wait, on average.
+/// The first delay, on average.
 const FIRST: Duration = Duration::from_millis(100);
 
-/// The longest wait, on average.
+/// The longest delay, on average.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Waits that double, each at random between half and one and a half of its nominal length, so that
-/// the agents of a cluster do not all come back to a store at the same moment.
+/// Delays that double, each random between half and one and a half of its nominal length, so that
+/// the agents of a cluster do not all return to a store at the same moment.
 #[derive(Debug)]
 pub struct Backoff {
     failures: u32,
@@ -17,24 +17,24 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// No failure so far.
+    /// A back-off without failures so far.
     pub fn new() -> Self {
         Self { failures: 0, random: fastrand::Rng::new() }
     }
 
-    /// The same waits each time, for tests.
+    /// Delays that are the same in each run, for tests and simulations.
     pub fn seeded(seed: u64) -> Self {
         Self { failures: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
-    /// How long to wait after one more failure.
+    /// Counts a failure, and returns the delay before the next try.
     pub fn next_delay(&mut self) -> Duration {
         let nominal = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures += 1;
         nominal.mul_f64(0.5 + self.random.f64())
     }
 
-    /// It worked again.
+    /// Starts over after a success.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_within_bounds_and_start_over() {
+    fn delays_grow_within_bounds_and_start_over() {
         let mut backoff = Backoff::seeded(1);
         assert!(backoff.next_delay() <= FIRST * 3 / 2);
         let delays: Vec<Duration> = (0..40).map(|_| backoff.next_delay()).collect();

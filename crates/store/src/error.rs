@@ -1,25 +1,29 @@
-//! What a store can answer other than what it was asked for.
+//! Errors of the cluster store.
 
-/// A failure of the cluster store. Each says which store.
+/// A failure of the cluster store. Each names the store or the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It does not answer, or answers that it cannot serve now.
+    /// The store does not answer, or answers that it cannot serve now.
     #[error("the {store} cannot be used now: {cause}")]
     Unreachable {
         /// The store.
         store: String,
-        /// What happened.
+        /// The cause.
         cause: String,
     },
-    /// It knows who asks and says no.
-    #[error("the {store} refuses access ({cause}); check the token and its policies")]
+    /// The store does not grant the token a right that the request needs. This includes a list that
+    /// would come back empty or with entries missing for that reason.
+    #[error("the {store} denies {right} ({cause}); check the token and its policies")]
     Denied {
         /// The store.
         store: String,
-        /// Its reason.
+        /// The missing right and what it is for, in the store's terms:
+        /// `read on key_prefix "weft/v1/nodes/"`.
+        right: String,
+        /// The store's reason.
         cause: String,
     },
-    /// It answered something that this program does not understand or that it cannot do.
+    /// The store answered something that this program does not understand.
     #[error("the {store} answered {answer}")]
     Unexpected {
         /// The store.
@@ -32,15 +36,23 @@ pub enum StoreError {
     BadValue {
         /// The key.
         key: String,
-        /// What is wrong with its value.
+        /// The defect of its value.
         reason: String,
     },
-    /// The request is too large for the store.
+    /// The request is larger than every store can take.
     #[error("a request to the {store} is too large: {what}")]
     TooLarge {
         /// The store.
         store: String,
-        /// How large it is, and what the limit is.
+        /// Its size and the limit.
+        what: String,
+    },
+    /// The request breaks a rule that all stores share. This is a defect of the program.
+    #[error("a request to the {store} is not valid: {what}")]
+    Invalid {
+        /// The store.
+        store: String,
+        /// The rule that the request breaks, and the key.
         what: String,
     },
     /// The store's options cannot be used.
@@ -48,15 +60,15 @@ pub enum StoreError {
     Options {
         /// The store.
         store: String,
-        /// Which option.
+        /// The option.
         option: &'static str,
-        /// What is wrong with it.
+        /// The defect of its value.
         reason: String,
     },
 }
 
 impl StoreError {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns whether the same request may succeed later although nobody changed a configuration.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }

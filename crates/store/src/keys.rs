@@ -1,19 +1,39 @@
 //! The layout of all keys, relative to the store's prefix.
 //!
+//! | key | value |
+//! |---|---|
+//! | `networks/<network>` | a network's definition |
+//! | `catalogue` | counter that grows with each change of the set of networks |
+//! | `vnis/<vni>` | name of the network with this VNI |
+//! | `nodes/<node>` | a node's record |
+//! | `alive/<node>` | heartbeat of a node: bound to its agent's lease |
+//! | `blocks/<network>/<group>/<pool>-<first>-<bits>` | owner of a block |
+//! | `endpoints/<network>/<group>/<block>/<address>` | node of an address that is an exception to its block |
+//! | `identities/<network>/<id>` | address of a stable identity, found by the identity |
+//! | `sticky/<network>/<block>/<id>` | the same, found by the block; both are written together |
+//! | `requests/<lender>/<network>/<loan>` | request to borrow an address, and the answer |
+//! | `revisions/<shard>/<network>/<group>` | written with each change of the group's blocks or endpoints |
+//!
 //! Names consist of letters, digits, `_`, `.` and `-`, so each is one segment of a path, unescaped.
+//! Each segment is in the form that weft writes, without leading zeros or signs: a key in another
+//! form, or with parts that contradict each other, parses to `None`. No key is a directory of
+//! another, so all keys are leaves in ZooKeeper's tree.
 
+mod group;
+mod revisions;
+
+use std::fmt::Display;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use weft_model::{Block, LoanId, NetworkName, NodeName, StickyId, Vni};
 
-/// Under which all network definitions lie.
+pub use group::{Group, SHARDS, Shard};
+pub use revisions::{in_transactions, touch, with_revisions};
+
+/// Prefix of all network definitions.
 pub fn networks_prefix() -> &'static str {
     "networks/"
-}
-
-/// Counts the networks that were made: who makes one has seen all others.
-pub fn catalogue() -> &'static str {
-    "catalogue"
 }
 
 /// A network's definition.
@@ -21,12 +41,29 @@ pub fn network(name: &NetworkName) -> String {
     format!("networks/{name}")
 }
 
-/// Which network has a VNI.
+/// The network that `key` defines.
+pub fn network_of(key: &str) -> Option<NetworkName> {
+    let [name] = segments(key, "networks/")?;
+    canonical(name)
+}
+
+/// Counter of changes to the set of networks. Creating a network requires it unchanged since all
+/// other networks were read.
+pub fn catalogue() -> &'static str {
+    "catalogue"
+}
+
+/// Prefix of all VNIs in use.
+pub fn vnis_prefix() -> &'static str {
+    "vnis/"
+}
+
+/// The network with a VNI.
 pub fn vni(vni: Vni) -> String {
     format!("vnis/{vni}")
 }
 
-/// Under which all nodes' records lie.
+/// Prefix of all nodes' records.
 pub fn nodes_prefix() -> &'static str {
     "nodes/"
 }
@@ -36,83 +73,171 @@ pub fn node(name: &NodeName) -> String {
     format!("nodes/{name}")
 }
 
-/// The node that a key is the record of.
+/// The node that `key` is the record of.
 pub fn node_of(key: &str) -> Option<NodeName> {
-    last_segment(key, "nodes/")
+    let [name] = segments(key, "nodes/")?;
+    canonical(name)
 }
 
-/// Under which the blocks of a network lie.
+/// Prefix of all nodes' heartbeats.
+pub fn alive_prefix() -> &'static str {
+    "alive/"
+}
+
+/// A node's heartbeat: exists while its agent renews its lease.
+pub fn alive(node: &NodeName) -> String {
+    format!("alive/{node}")
+}
+
+/// The node that `key` is the heartbeat of.
+pub fn alive_of(key: &str) -> Option<NodeName> {
+    let [name] = segments(key, "alive/")?;
+    canonical(name)
+}
+
+/// Prefix of the blocks of a network.
 pub fn blocks_prefix(network: &NetworkName) -> String {
     format!("blocks/{network}/")
 }
 
-/// Who owns a block.
+/// Prefix of the blocks of a group.
+pub fn blocks_of_group(network: &NetworkName, group: Group) -> String {
+    format!("blocks/{network}/{group}/")
+}
+
+/// The owner of a block.
 pub fn block(network: &NetworkName, block: &Block) -> String {
-    format!("blocks/{network}/{block}")
+    format!("blocks/{network}/{}/{block}", Group::of(block))
 }
 
-/// The block that a key is about.
-pub fn block_of(key: &str) -> Option<Block> {
-    last_segment(key, "blocks/")
+/// The network and the block that `key` is about.
+pub fn block_of(key: &str) -> Option<(NetworkName, Block)> {
+    let [network, group, block] = segments(key, "blocks/")?;
+    Some((canonical(network)?, block_in(group, block)?))
 }
 
-/// Under which the endpoints of a network lie.
+/// Prefix of the endpoints of a network.
 pub fn endpoints_prefix(network: &NetworkName) -> String {
     format!("endpoints/{network}/")
 }
 
-/// Where an address lives that is an exception to its block.
-pub fn endpoint(network: &NetworkName, address: IpAddr) -> String {
-    format!("endpoints/{network}/{address}")
+/// Prefix of the endpoints in the blocks of a group.
+pub fn endpoints_of_group(network: &NetworkName, group: Group) -> String {
+    format!("endpoints/{network}/{group}/")
 }
 
-/// The address that a key is about.
-pub fn endpoint_of(key: &str) -> Option<IpAddr> {
-    last_segment(key, "endpoints/")
+/// Prefix of the endpoints in a block.
+pub fn endpoints_of_block(network: &NetworkName, block: &Block) -> String {
+    format!("endpoints/{network}/{}/{block}/", Group::of(block))
 }
 
-/// Under which the addresses of stable identities lie.
+/// The node of an address that is an exception to its block. `block` is the block that holds the
+/// address.
+pub fn endpoint(network: &NetworkName, block: &Block, address: IpAddr) -> String {
+    format!("endpoints/{network}/{}/{block}/{address}", Group::of(block))
+}
+
+/// The network, the block and the address that `key` is about.
+pub fn endpoint_of(key: &str) -> Option<(NetworkName, Block, IpAddr)> {
+    let [network, group, block, address] = segments(key, "endpoints/")?;
+    Some((canonical(network)?, block_in(group, block)?, canonical(address)?))
+}
+
+/// Prefix of the stable identities of a network.
+pub fn identities_prefix(network: &NetworkName) -> String {
+    format!("identities/{network}/")
+}
+
+/// The address of a stable identity, found by the identity.
+pub fn identity(network: &NetworkName, id: StickyId) -> String {
+    format!("identities/{network}/{id}")
+}
+
+/// Prefix of the sticky addresses of a network.
 pub fn stickies_prefix(network: &NetworkName) -> String {
     format!("sticky/{network}/")
 }
 
-/// The address of a stable identity.
-pub fn sticky(network: &NetworkName, id: StickyId) -> String {
-    format!("sticky/{network}/{id}")
+/// Prefix of the sticky addresses in a block.
+pub fn stickies_of_block(network: &NetworkName, block: &Block) -> String {
+    format!("sticky/{network}/{block}/")
 }
 
-/// Under which the requests to borrow addresses of a network lie.
-pub fn requests_prefix(network: &NetworkName) -> String {
-    format!("requests/{network}/")
+/// The address of a stable identity. `block` is the block that holds the address.
+pub fn sticky(network: &NetworkName, block: &Block, id: StickyId) -> String {
+    format!("sticky/{network}/{block}/{id}")
 }
 
-/// A request to borrow an address, and the answer to it.
-pub fn request(network: &NetworkName, loan: LoanId) -> String {
-    format!("requests/{network}/{loan}")
+/// The network, the block and the identity that `key` is about.
+pub fn sticky_of(key: &str) -> Option<(NetworkName, Block, StickyId)> {
+    let [network, block, id] = segments(key, "sticky/")?;
+    Some((canonical(network)?, canonical(block)?, canonical(id)?))
 }
 
-/// The loan that a key is about.
-pub fn request_of(key: &str) -> Option<LoanId> {
-    last_segment(key, "requests/")
+/// Prefix of all requests to borrow an address.
+pub fn requests_prefix() -> &'static str {
+    "requests/"
 }
 
-fn last_segment<T: std::str::FromStr>(key: &str, kind: &str) -> Option<T> {
-    key.strip_prefix(kind)?.rsplit('/').next()?.parse().ok()
+/// Prefix of the requests to a lender.
+pub fn requests_to(lender: &NodeName) -> String {
+    format!("requests/{lender}/")
+}
+
+/// Prefix of the requests to a lender for addresses of a network.
+pub fn requests_of(lender: &NodeName, network: &NetworkName) -> String {
+    format!("requests/{lender}/{network}/")
+}
+
+/// A request to borrow an address, and the answer.
+pub fn request(lender: &NodeName, network: &NetworkName, loan: LoanId) -> String {
+    format!("requests/{lender}/{network}/{loan}")
+}
+
+/// The lender, the network and the loan that `key` is about.
+pub fn request_of(key: &str) -> Option<(NodeName, NetworkName, LoanId)> {
+    let [lender, network, loan] = segments(key, "requests/")?;
+    Some((canonical(lender)?, canonical(network)?, canonical(loan)?))
+}
+
+/// Prefix of the revision keys of all shards.
+pub fn revisions_prefix() -> &'static str {
+    "revisions/"
+}
+
+/// Prefix of the revision keys of a shard.
+pub fn revisions_of_shard(shard: Shard) -> String {
+    format!("revisions/{shard}/")
+}
+
+/// The revision key of a group.
+pub fn revision(network: &NetworkName, group: Group) -> String {
+    format!("revisions/{}/{network}/{group}", Shard::of(network, group))
+}
+
+/// The network and the group that `key` is the revision key of.
+pub fn revision_of(key: &str) -> Option<(NetworkName, Group)> {
+    let [shard, network, group] = segments(key, "revisions/")?;
+    let (network, group) = (canonical(network)?, canonical(group)?);
+    (shard == Shard::of(&network, group).to_string()).then_some((network, group))
+}
+
+/// The segments of `key` after `prefix`, if there are `N`.
+fn segments<'a, const N: usize>(key: &'a str, prefix: &str) -> Option<[&'a str; N]> {
+    let segments: Vec<&str> = key.strip_prefix(prefix)?.split('/').collect();
+    segments.try_into().ok()
+}
+
+/// The value of a segment that is written as weft writes it.
+fn canonical<T: FromStr + Display>(segment: &str) -> Option<T> {
+    segment.parse().ok().filter(|value: &T| value.to_string() == segment)
+}
+
+/// The block of a segment, if it belongs to the group of another segment.
+fn block_in(group: &str, block: &str) -> Option<Block> {
+    let (group, block): (Group, Block) = (canonical(group)?, canonical(block)?);
+    (Group::of(&block) == group).then_some(block)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_tell_what_they_are_about() {
-        let network = NetworkName::new("red").unwrap();
-        let block_: Block = "0-64-6".parse().unwrap();
-        assert_eq!(block(&network, &block_), "blocks/red/0-64-6");
-        assert_eq!(block_of("blocks/red/0-64-6"), Some(block_));
-        assert_eq!(block_of("blocks/red/whatever"), None);
-        assert_eq!(node_of("nodes/a"), Some(NodeName::new("a").unwrap()));
-        let address: IpAddr = "fd00::1".parse().unwrap();
-        assert_eq!(endpoint_of(&endpoint(&network, address)), Some(address));
-    }
-}
+mod tests;

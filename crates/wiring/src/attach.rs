@@ -10,9 +10,10 @@
 use ipnetwork::IpNetwork;
 use log::debug;
 use weft_cluster::networks;
-use weft_datapath::attach::{self, InterfaceSpec, PortSpec};
+use weft_datapath::attach::{self, InterfaceSpec, Port, PortSecurity, PortSpec};
 pub use weft_datapath::attach::{Hairpin, Route};
 use weft_datapath::netlink::Netlink;
+pub use weft_datapath::netns::Entry;
 use weft_datapath::netns::Netns;
 use weft_model::{Attachment, IfName, MacAddr, Network, NetworkName, NetworkSpec, device};
 
@@ -36,9 +37,10 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// Enters `netns`. Only `setns(2)` can tell that a namespace is one of networks.
-    pub fn enter(netns: Netns) -> Result<Self, WiringError> {
-        let netlink = Netlink::open_in(&netns)?;
+    /// Enters `netns` by the thread that `entry` says. Only `setns(2)` can tell that a namespace is
+    /// one of networks.
+    pub fn enter(netns: Netns, entry: Entry) -> Result<Self, WiringError> {
+        let netlink = Netlink::open_in(&netns, entry)?;
         Ok(Self { netns, netlink })
     }
 
@@ -160,20 +162,27 @@ impl Host {
         let mut port = PortSpec {
             host_end: &host_end,
             host_mac,
-            alias: &alias,
             bridge: state.bridge,
             mtu: state.mtu,
             ifname: ifname.as_str(),
             mac,
             netns,
         };
-        let state = self.make_port(&network, state, &mut port, request).await?;
+        let (state, made_port) = self.make_port(&network, state, &mut port, request).await?;
         let made = host_end.clone();
         undo.push(async move { attach::delete_port(self.netlink(), &made).await });
         // Before there is a carrier: afterwards the host's end would have a link-local address already.
-        attach::secure_port(self.netlink(), &port, mac, request.hairpin).await?;
+        let security = PortSecurity {
+            index: made_port.host_end,
+            name: &host_end,
+            alias: &alias,
+            mac,
+            hairpin: request.hairpin,
+        };
+        attach::secure_port(self.netlink(), &security).await?;
         if let ContainerEnd::Inside(inside) = request.container_end {
             let interface = InterfaceSpec {
+                index: made_port.interface,
                 ifname: ifname.as_str(),
                 netns: &inside.netns,
                 addresses: request.addresses,
@@ -211,9 +220,9 @@ impl Host {
         state: SegmentState,
         port: &mut PortSpec<'_>,
         request: &AttachRequest<'_>,
-    ) -> Result<SegmentState, WiringError> {
+    ) -> Result<(SegmentState, Port), WiringError> {
         match attach::create_port(self.netlink(), port).await {
-            Ok(()) => return Ok(state),
+            Ok(made) => return Ok((state, made)),
             Err(error) if error.is_exists() => {
                 return Err(WiringError::InterfaceExists {
                     ifname: port.ifname.to_owned(),
@@ -226,8 +235,8 @@ impl Host {
         }
         let state = self.ensure(network, request.own_address).await?;
         port.bridge = state.bridge;
-        attach::create_port(self.netlink(), port).await?;
-        Ok(state)
+        let made = attach::create_port(self.netlink(), port).await?;
+        Ok((state, made))
     }
 }
 

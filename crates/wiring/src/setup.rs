@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use log::{debug, error, info, warn};
-use weft_allocator::{AllocatorError, acquire};
+use weft_allocator::acquire;
 use weft_cluster::config::Underlay as UnderlayConfig;
-use weft_cluster::{Cluster, ClusterError, NodeConfig, environment, networks};
+use weft_cluster::{
+    Cluster, ClusterError, Members, NetworkView, NodeConfig, environment, networks,
+};
 use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
-use weft_datapath::peers::{self, Report, Tables};
+use weft_datapath::peers::bridged::{self, Devices};
+use weft_datapath::peers::{PeerTable, Report};
 use weft_datapath::segment::{self, Segment, SegmentSpec, Tunnel};
 use weft_datapath::underlay::{self, Selector, Underlay};
 use weft_datapath::{firewall, ports};
@@ -25,7 +28,7 @@ use weft_model::{HostNumber, MacAddr, Network, NetworkName, device, mtu};
 
 use crate::WiringError;
 use crate::network_removal::is_host_end;
-use crate::peer_table::{Contested, Here, Roster};
+use crate::peer_table::{Contested, Here, peer_table};
 use crate::state::{SegmentState, own_netns};
 
 /// The MTU of a network on a host without an underlay.
@@ -115,8 +118,14 @@ impl Host {
         };
         self.join_ports(&state).await?;
         // Containers reach their peers at once, and without an agent too, as of now.
-        if let Some(roster) = self.roster(network).await {
-            self.program_peers(&state, &roster).await?;
+        if !self.cluster.is_single_node() {
+            match self.refresh_peers(&state).await {
+                // The agent programs them when the store answers.
+                Err(WiringError::Allocator(error)) => {
+                    debug!("network {}: peers are unchanged: {error}", network.name());
+                }
+                refreshed => drop(refreshed?),
+            }
         }
         state.write(data_dir)?;
         info!("network {} is on this host", network.name());
@@ -271,24 +280,37 @@ impl Host {
         Ok(segment::is_intact(&self.netlink, state.network.vni(), &segment).await?)
     }
 
-    /// Makes the kernel's peers those of `roster`.
+    /// Makes the kernel's peers those of `view`, and returns what it has then. With the table that the
+    /// kernel is known to have, only the difference is programmed; without, all is compared.
     pub async fn program_peers(
         &self,
         state: &SegmentState,
-        roster: &Roster,
-    ) -> Result<Report, WiringError> {
+        view: &NetworkView,
+        members: &Members,
+        known: Option<&PeerTable>,
+    ) -> Result<(Report, PeerTable), WiringError> {
         let (Some(vxlan), Some(vtep)) = (state.vxlan, state.vtep) else {
-            return Ok(Report::default());
+            return Ok((Report::default(), PeerTable::default()));
         };
         let network = &state.network;
-        let here = Here::of(&self.config.data_dir, network)?;
-        let (remotes, contested) = roster.remotes(network, &self.config.node, vtep, &here);
+        let here = Here::of(&self.config.data_dir, network, view)?;
+        let (table, contested) = peer_table(view, members, network, &self.config.node, vtep, &here);
         self.report_contested(network.name(), contested);
-        let mut desired = Tables::default();
-        for remote in remotes {
-            desired.insert(remote.address, remote.mac, remote.vtep);
-        }
-        Ok(peers::reconcile(&self.netlink, state.bridge, vxlan, &desired).await?)
+        let devices = Devices { bridge: state.bridge, vxlan };
+        let report = match known {
+            Some(known) => {
+                bridged::apply_change(&self.netlink, devices, network, known, &table).await?
+            }
+            None => bridged::reconcile(&self.netlink, devices, network, &table).await?,
+        };
+        Ok((report, table))
+    }
+
+    /// Makes the kernel's peers what the cluster store has now, after a comparison of everything.
+    pub async fn refresh_peers(&self, state: &SegmentState) -> Result<Report, WiringError> {
+        let view = self.cluster.network_view(state.network.name()).await?;
+        let members = self.cluster.members().await?;
+        Ok(self.program_peers(state, &view, &members, None).await?.0)
     }
 
     /// Says once what two nodes lay claim to.
@@ -388,21 +410,6 @@ impl Host {
             }
         };
         Ok(reservation.addresses.iter().filter_map(with_prefix).collect())
-    }
-
-    /// What the cluster store says of the network now. That it says nothing is the agent's to mend.
-    async fn roster(&self, network: &Network) -> Option<Roster> {
-        if self.cluster.is_single_node() {
-            return None;
-        }
-        let roster = async {
-            Ok::<_, AllocatorError>(Roster {
-                blocks: self.cluster.blocks(network.name()).await?,
-                nodes: self.cluster.nodes().await?,
-                endpoints: self.cluster.endpoints(network.name()).await?,
-            })
-        };
-        roster.await.inspect_err(|error| debug!("peers stay as they are: {error}")).ok()
     }
 }
 

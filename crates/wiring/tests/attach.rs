@@ -13,7 +13,7 @@ use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{Attachment, ContainerId, IfName, NetworkSpec, device};
-use weft_wiring::attach::{AttachRequest, ContainerEnd, Hairpin, Inside, Ready, Route};
+use weft_wiring::attach::{AttachRequest, ContainerEnd, Entry, Hairpin, Inside, Ready, Route};
 use weft_wiring::detach::{Expected, detach};
 use weft_wiring::setup::OwnAddress;
 use weft_wiring::{Host, WiringError};
@@ -63,7 +63,7 @@ fn container() -> Inside {
         sh("ip link set lo up");
         Netns::current().unwrap()
     });
-    Inside::enter(made.join().unwrap()).unwrap()
+    Inside::enter(made.join().unwrap(), Entry::NewThread).unwrap()
 }
 
 fn try_sh(script: &str) -> Result<String, String> {
@@ -77,7 +77,7 @@ fn sh(script: &str) -> String {
 }
 
 fn sh_in(container: &Inside, script: &str) -> String {
-    container.netns().run(|| sh(script)).unwrap()
+    container.netns().run(Entry::NewThread, || sh(script)).unwrap()
 }
 
 fn attachment() -> Attachment {

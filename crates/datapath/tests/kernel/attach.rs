@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use weft_datapath::DatapathError;
 use weft_datapath::attach::{
-    Expected, Hairpin, InterfaceSpec, PortSpec, Route, check_interface, check_port,
+    Expected, Hairpin, InterfaceSpec, PortSecurity, PortSpec, Route, check_interface, check_port,
     configure_interface, create_port, delete_port, list_ports, secure_port,
 };
 use weft_datapath::netlink::Netlink;
-use weft_datapath::netns::Netns;
+use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::segment;
 use weft_model::MacAddr;
 
@@ -21,7 +21,6 @@ fn port(bridge: u32, netns: &Netns) -> PortSpec<'_> {
     PortSpec {
         host_end: HOST_END,
         host_mac: MacAddr::from_seed(HOST_END),
-        alias: "weft:red/c1/eth0",
         bridge,
         mtu: 1450,
         ifname: "eth0",
@@ -32,10 +31,10 @@ fn port(bridge: u32, netns: &Netns) -> PortSpec<'_> {
 
 /// All of an attachment, as ADD does it.
 async fn attach(netlink: &Netlink, bridge: u32, netns: &Netns) -> Result<(), DatapathError> {
-    let port = port(bridge, netns);
-    create_port(netlink, &port).await?;
-    let inside = Netlink::open_in(netns)?;
+    let port = create_port(netlink, &port(bridge, netns)).await?;
+    let inside = Netlink::open_in(netns, Entry::CallingThread)?;
     let interface = InterfaceSpec {
+        index: port.interface,
         ifname: "eth0",
         netns,
         addresses: &["10.9.0.5/16".parse().unwrap(), "fd09::5/64".parse().unwrap()],
@@ -45,8 +44,15 @@ async fn attach(netlink: &Netlink, bridge: u32, netns: &Netns) -> Result<(), Dat
             Route::new("::/0".parse().unwrap(), Some("fd09::1".parse().unwrap())),
         ],
     };
-    configure_interface(&inside, &interface).await?;
-    secure_port(netlink, &port, MAC, Hairpin::Off).await
+    let security = PortSecurity {
+        index: port.host_end,
+        name: HOST_END,
+        alias: "weft:red/c1/eth0",
+        mac: MAC,
+        hairpin: Hairpin::Off,
+    };
+    secure_port(netlink, &security).await?;
+    configure_interface(&inside, &interface).await
 }
 
 async fn bridge(netlink: &Netlink) -> u32 {
@@ -63,16 +69,16 @@ async fn differences(netns: &Netns) -> Vec<String> {
             ("192.168.7.0/24".parse().unwrap(), None),
         ],
     };
-    check_interface(&Netlink::open_in(netns).unwrap(), &expected).await.unwrap()
+    check_interface(&Netlink::open_in(netns, Entry::NewThread).unwrap(), &expected).await.unwrap()
 }
 
 fn reaches_its_host(netns: &Netns) -> bool {
-    netns.run(|| try_sh("busybox ping -c 1 -W 1 10.9.0.1").is_ok()).unwrap()
+    netns.run(Entry::NewThread, || try_sh("busybox ping -c 1 -W 1 10.9.0.1").is_ok()).unwrap()
 }
 
 #[test]
 #[ignore = "needs root"]
-fn a_container_has_its_address_routes_mtu_and_mac_and_reaches_its_host() {
+fn container_has_address_routes_mtu_and_mac_and_reaches_its_host() {
     on_a_host(async |netlink| {
         let (bridge, c1) = (bridge(&netlink).await, container());
         attach(&netlink, bridge, &c1).await.unwrap();
@@ -111,7 +117,7 @@ fn a_container_has_its_address_routes_mtu_and_mac_and_reaches_its_host() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_container_with_a_mac_that_is_not_its_own_is_cut_off() {
+fn port_drops_frames_of_a_foreign_mac() {
     on_a_host(async |netlink| {
         let (bridge, c1) = (bridge(&netlink).await, container());
         attach(&netlink, bridge, &c1).await.unwrap();
@@ -127,7 +133,7 @@ fn a_container_with_a_mac_that_is_not_its_own_is_cut_off() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_step_that_fails_leaves_nothing_new_on_either_side() {
+fn failed_creation_leaves_nothing_on_either_side() {
     on_a_host(async |netlink| {
         let (bridge, c1) = (bridge(&netlink).await, container());
         // The name in the container is taken.
@@ -158,7 +164,7 @@ fn a_step_that_fails_leaves_nothing_new_on_either_side() {
 
 #[test]
 #[ignore = "needs root"]
-fn every_difference_is_told() {
+fn check_reports_every_difference() {
     on_a_host(async |netlink| {
         let bridge = bridge(&netlink).await;
         for (damage, told) in [
@@ -190,7 +196,7 @@ fn every_difference_is_told() {
 
 #[test]
 #[ignore = "needs root"]
-fn deleting_takes_both_ends_and_may_be_repeated() {
+fn deletion_takes_both_ends_and_may_be_repeated() {
     on_a_host(async |netlink| {
         let (bridge, c1) = (bridge(&netlink).await, container());
         attach(&netlink, bridge, &c1).await.unwrap();
@@ -204,7 +210,7 @@ fn deleting_takes_both_ends_and_may_be_repeated() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_route_by_several_ways_is_none_that_is_missing() {
+fn check_finds_next_hop_of_a_multipath_route() {
     on_a_host(async |netlink| {
         let (bridge, c1) = (bridge(&netlink).await, container());
         attach(&netlink, bridge, &c1).await.unwrap();
@@ -223,7 +229,7 @@ fn a_route_by_several_ways_is_none_that_is_missing() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_container_without_ipv6_gets_it_for_the_interface_that_has_an_ipv6_address() {
+fn enables_ipv6_for_an_interface_with_an_ipv6_address() {
     on_a_host(async |netlink| {
         let (bridge, c1) = (bridge(&netlink).await, container());
         sh_in(

@@ -3,7 +3,7 @@
 use weft_datapath::attach::{PortSpec, create_port};
 use weft_datapath::firewall::{ensure, remove};
 use weft_datapath::netlink::Netlink;
-use weft_datapath::netns::Netns;
+use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::segment::{self, SegmentSpec};
 use weft_model::network::{Masquerade, Mode};
 use weft_model::pool::{FamilyRecord, PoolRecord};
@@ -47,7 +47,7 @@ fn ruleset() -> String {
 
 #[test]
 #[ignore = "needs root"]
-fn rules_of_a_network_are_set_once_however_often_it_is_asked_for() {
+fn sets_rules_of_a_network_once() {
     on_a_host(async |_| {
         ensure(&red()).unwrap();
         let once = ruleset();
@@ -68,7 +68,7 @@ fn rules_of_a_network_are_set_once_however_often_it_is_asked_for() {
 
 #[test]
 #[ignore = "needs root"]
-fn networks_come_and_go_without_a_trace_in_each_other() {
+fn removal_of_a_network_leaves_rules_of_others() {
     on_a_host(async |_| {
         ensure(&red()).unwrap();
         let red_alone = ruleset();
@@ -88,7 +88,7 @@ fn networks_come_and_go_without_a_trace_in_each_other() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_somebody_deleted_is_there_again_and_other_tables_stay() {
+fn restores_deleted_rules_and_keeps_other_tables() {
     on_a_host(async |_| {
         sh("nft add table inet theirs; nft add chain inet theirs keep");
         let theirs = sh("nft list table inet theirs");
@@ -118,11 +118,11 @@ async fn plugged(netlink: &Netlink, bridge: &str, host_end: &str, addresses: &[&
     let port = PortSpec {
         host_end,
         host_mac: MacAddr::from_seed(host_end),
-        alias: "",
         bridge: u32::try_from(link(bridge)["ifindex"].as_u64().unwrap()).unwrap(),
         mtu: 1450,
         ifname: "eth0",
-        netns: &netns,
+        mac: MacAddr::from_seed(&format!("container/{host_end}")),
+        netns: Some(&netns),
     };
     create_port(netlink, &port).await.unwrap();
     sh_in(&netns, "ip link set eth0 up");
@@ -133,12 +133,13 @@ async fn plugged(netlink: &Netlink, bridge: &str, host_end: &str, addresses: &[&
 }
 
 fn pings(from: &Netns, address: &str) -> bool {
-    from.run(|| try_sh(&format!("busybox ping -c 1 -W 1 {address}")).is_ok()).unwrap()
+    from.run(Entry::NewThread, || try_sh(&format!("busybox ping -c 1 -W 1 {address}")).is_ok())
+        .unwrap()
 }
 
 #[test]
 #[ignore = "needs root"]
-fn no_trick_leads_out_of_an_internal_network_or_into_it() {
+fn internal_network_cannot_be_left_or_entered() {
     on_a_host(async |netlink| {
         // A host that routes, as it does for its other networks, and knows the way to the containers.
         let inside = SegmentSpec { node_addresses: vec![], gateways: vec![], ..spec() };
@@ -154,7 +155,7 @@ fn no_trick_leads_out_of_an_internal_network_or_into_it() {
         let outside = plugged(&netlink, "outer", "out", &["198.51.100.2/24", "fd51::2/64"]).await;
         sh_in(&outside, "ip route add default via 198.51.100.1; ip route add default via fd51::1");
         let neighbour = plugged(&netlink, "wb4242", "n", &["10.9.0.6/16", "fd09::6/64"]).await;
-        // Nobody has these next hops; the bridge's MAC makes the host take the packets.
+        // No interface has these next hops; the bridge's MAC makes the host take the packets.
         let trickster = plugged(&netlink, "wb4242", "t", &["10.9.0.5/16", "fd09::5/64"]).await;
         // A bridge without an address of its own cannot ask for a neighbour.
         for (netns, address, bridge) in

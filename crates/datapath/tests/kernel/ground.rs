@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use weft_datapath::netlink::Netlink;
-use weft_datapath::netns::Netns;
+use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::segment::{SegmentSpec, Tunnel};
 use weft_model::{MacAddr, NetworkName, Vni};
 
@@ -52,7 +52,7 @@ pub(crate) fn try_sh(script: &str) -> Result<String, String> {
 
 /// Runs a script in a container's namespace.
 pub(crate) fn sh_in(container: &Netns, script: &str) -> String {
-    container.run(|| sh(script)).unwrap()
+    container.run(Entry::NewThread, || sh(script)).unwrap()
 }
 
 /// What `ip -details -json` shows of a link.

@@ -20,7 +20,7 @@ fn ipv6_setting(name: &str) -> String {
     sh(&format!("cat /proc/sys/net/ipv6/conf/{name}")).trim().to_owned()
 }
 
-/// Looks whether everything is as `spec()` says.
+/// Asserts that everything is as `spec()` says.
 fn check_all() {
     let bridge = link("wb4242");
     assert_eq!(bridge["linkinfo"]["info_kind"], "bridge");
@@ -57,7 +57,7 @@ fn check_all() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_network_gets_a_bridge_a_tunnel_and_its_addresses() {
+fn creates_bridge_tunnel_and_addresses() {
     on_a_host(async |netlink| {
         let segment = ensure(&netlink, &spec()).await.unwrap();
         check_all();
@@ -71,7 +71,7 @@ fn a_network_gets_a_bridge_a_tunnel_and_its_addresses() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_network_without_an_underlay_is_a_bridge_alone() {
+fn creates_bridge_alone_without_an_underlay() {
     on_a_host(async |netlink| {
         let spec = SegmentSpec { tunnel: None, ..spec() };
         let segment = ensure(&netlink, &spec).await.unwrap();
@@ -83,24 +83,23 @@ fn a_network_without_an_underlay_is_a_bridge_alone() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_is_right_is_adopted_without_a_change() {
+fn adopts_existing_devices_without_a_change() {
     on_a_host(async |netlink| {
         let first = ensure(&netlink, &spec()).await.unwrap();
         let quiet = Duration::from_millis(300);
-        let names = vec!["wb4242".to_owned(), "wx4242".to_owned()];
         // The bridge takes a moment to bring its port up.
-        let mut events = Events::subscribe(names).unwrap();
+        let mut events = Events::subscribe().unwrap();
         while tokio::time::timeout(quiet, events.changed()).await.is_ok() {}
         assert_eq!(ensure(&netlink, &spec()).await.unwrap(), first);
-        let news = tokio::time::timeout(quiet, events.changed()).await;
-        assert!(news.is_err(), "whoever repairs on news would do so for ever");
+        let event = tokio::time::timeout(quiet, events.changed()).await;
+        assert!(event.is_err(), "a caller that repairs on events would do so for ever");
         check_all();
     });
 }
 
 #[test]
 #[ignore = "needs root"]
-fn what_somebody_changed_is_put_right_on_the_same_devices() {
+fn corrects_changed_settings_on_the_same_devices() {
     on_a_host(async |netlink| {
         let segment = ensure(&netlink, &spec()).await.unwrap();
         for damage in [
@@ -128,7 +127,7 @@ fn what_somebody_changed_is_put_right_on_the_same_devices() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_tunnel_that_cannot_be_changed_is_replaced() {
+fn replaces_tunnel_that_cannot_be_changed() {
     on_a_host(async |netlink| {
         let first = ensure(&netlink, &spec()).await.unwrap();
         for wrong in [
@@ -152,7 +151,7 @@ fn a_tunnel_that_cannot_be_changed_is_replaced() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_foreign_device_in_the_way_is_named_and_left_alone() {
+fn names_foreign_device_and_does_not_touch_it() {
     on_a_host(async |netlink| {
         for (foreign, name) in [
             ("ip link add wb4242 type veth peer name other", "wb4242"),
@@ -176,7 +175,7 @@ fn a_foreign_device_in_the_way_is_named_and_left_alone() {
 
 #[test]
 #[ignore = "needs root"]
-fn damage_is_noticed() {
+fn intact_check_detects_damage() {
     on_a_host(async |netlink| {
         for damage in [
             "ip link set wb4242 down",
@@ -198,7 +197,7 @@ fn damage_is_noticed() {
 
 #[test]
 #[ignore = "needs root"]
-fn removing_takes_both_devices_and_may_be_repeated() {
+fn removal_takes_both_devices_and_may_be_repeated() {
     on_a_host(async |netlink| {
         ensure(&netlink, &spec()).await.unwrap();
         sh("ip link add wb4243 type bridge");
@@ -211,7 +210,7 @@ fn removing_takes_both_devices_and_may_be_repeated() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_bridge_has_its_ipv6_address_on_a_host_without_ipv6_elsewhere() {
+fn bridge_has_ipv6_address_on_a_host_without_ipv6() {
     on_a_host(async |netlink| {
         sh(
             "for which in all default; do echo 1 >/proc/sys/net/ipv6/conf/$which/disable_ipv6; done",
@@ -227,7 +226,7 @@ fn a_bridge_has_its_ipv6_address_on_a_host_without_ipv6_elsewhere() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_host_that_begins_to_forward_ipv6_goes_on_listening_to_its_routers() {
+fn host_that_begins_to_forward_ipv6_still_listens_to_its_routers() {
     on_a_host(async |netlink| {
         sh("ip link add deaf type bridge; echo 0 >/proc/sys/net/ipv6/conf/deaf/accept_ra
             ip link add router type bridge; echo 1 >/proc/sys/net/ipv6/conf/router/forwarding");

@@ -12,7 +12,7 @@ const SECOND: &str = "ip link add eth1 type veth peer name cable1
 
 #[test]
 #[ignore = "needs root"]
-fn of_default_routes_the_one_with_the_least_metric_leads_to_the_underlay() {
+fn default_route_of_least_metric_leads_to_the_underlay() {
     on_a_host(async |netlink| {
         assert!(find(&netlink, &Selector::DefaultRoute).await.is_err());
         sh(SECOND);
@@ -24,7 +24,7 @@ fn of_default_routes_the_one_with_the_least_metric_leads_to_the_underlay() {
 
 #[test]
 #[ignore = "needs root"]
-fn of_a_default_route_by_several_ways_the_first_way_leads_to_the_underlay() {
+fn first_next_hop_of_a_multipath_route_leads_to_the_underlay() {
     on_a_host(async |netlink| {
         sh(SECOND);
         sh("ip route add default nexthop via 198.18.0.254 nexthop via 198.18.1.254");
@@ -43,7 +43,7 @@ fn of_a_default_route_by_several_ways_the_first_way_leads_to_the_underlay() {
 
 #[test]
 #[ignore = "needs root"]
-fn an_ipv6_default_route_may_have_several_ways_too() {
+fn first_next_hop_of_an_ipv6_multipath_route_leads_to_the_underlay() {
     on_a_host(async |netlink| {
         sh(SECOND);
         sh("ip address flush dev eth0 scope global

@@ -27,6 +27,11 @@ impl Ledger {
         Ok(expired)
     }
 
+    /// Returns whether there are reservations that expire: kept and prepared ones.
+    pub fn has_unused(&self) -> Result<bool, FileError> {
+        Ok(!self.unused()?.is_empty())
+    }
+
     /// The reservations of holders that do not exist at the moment: kept and prepared ones.
     fn unused(&self) -> Result<Vec<Reservation>, FileError> {
         self.reservations_with(|key| {

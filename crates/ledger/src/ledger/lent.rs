@@ -198,6 +198,38 @@ impl Ledger {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
+    /// Reservations of addresses that were borrowed from other nodes.
+    pub fn all_borrowed(&self) -> Result<Vec<Reservation>, FileError> {
+        let mut all = vec![];
+        for loan in self.loans()? {
+            all.extend(self.borrowed(loan)?);
+        }
+        Ok(all)
+    }
+
+    /// Those of `places` that the node or a container of it holds in an own block: neither free nor lent
+    /// to another node, nor only kept for an identity.
+    pub fn held_among(
+        &self,
+        places: impl IntoIterator<Item = (PoolIndex, HostNumber)>,
+    ) -> Result<BTreeSet<(PoolIndex, HostNumber)>, FileError> {
+        let locked = self.lock()?;
+        let mut held = BTreeSet::new();
+        for (pool, host) in places {
+            let Some(slot) = locked.base_of(pool, host)? else { continue };
+            let record = locked.index.get(slot).map_err(self.index_error())?;
+            if record.state == State::Reserved && !locked.is_away(pool, host) {
+                held.insert((pool, host));
+            }
+        }
+        if !held.is_empty() {
+            for kept in self.reservations_with(|key| matches!(key, Some(HolderKey::Kept(_))))? {
+                held.remove(&(kept.pool, kept.host));
+            }
+        }
+        Ok(held)
+    }
+
     /// Notes that the cluster knows nothing of the loan any more: its reservation, if there is one, is
     /// stranded.
     pub fn void_loan(&self, loan: LoanId) -> Result<(), FileError> {

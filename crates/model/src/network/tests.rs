@@ -98,3 +98,25 @@ fn an_extension_of_other_families_or_with_a_known_subnet_is_refused() {
     let wider = refusal(PoolRecord { ipv4: Some(v4), ..PoolRecord::default() });
     assert!(wider.starts_with("subnet 10.9.0.0/16: overlaps 10.9.0.0/24"), "{wider}");
 }
+
+#[test]
+fn finds_the_host_of_a_mac_in_every_kind_of_pool() {
+    let v6 = PoolRecord {
+        ipv6: Some(FamilyRecord::new("fd00:8::/64".parse().unwrap())),
+        ..PoolRecord::default()
+    };
+    let mut record = record("n", &["10.9.0.0/16", "10.10.0.0/24"]);
+    record.pools.push(Pool::new(v6).unwrap());
+    let network = Network::new(record).unwrap();
+    for (address, pool) in [("10.9.1.5", 0), ("10.10.0.7", 1), ("fd00:8::1:5", 2)] {
+        let (index, host) = network.locate(address.parse().unwrap()).unwrap();
+        assert_eq!(index.get(), pool);
+        let mac = network.addresses(index, host).unwrap().mac;
+        assert_eq!(network.host_of(mac), Some((index, host)), "{address}");
+    }
+    for foreign in
+        ["02:42:0a:0b:00:01", "02:43:0a:09:00:01", "06:00:0a:09:00:01", "06:07:00:00:00:01"]
+    {
+        assert_eq!(network.host_of(foreign.parse().unwrap()), None, "{foreign}");
+    }
+}

@@ -1,8 +1,8 @@
-//! One request to Consul and its answer.
+//! One HTTP request to Consul and its reply.
 //!
-//! Short requests share a connection while it lives; a question that stays open gets one of its own.
-//! Proxy variables of the environment are not looked at: container runtimes often run with those
-//! set for pulling images, and a proxy is never on the way to Consul.
+//! Short requests share a connection while it lives; a blocking query gets one of its own, with
+//! keepalive. Proxy variables of the environment are ignored: container runtimes often have them
+//! set for pulling images, and there is no proxy between a node and its Consul.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,23 +16,33 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{ConsulOptions, PATIENCE, tls};
+use super::{ConsulOptions, TIMEOUT, tls};
 use crate::StoreError;
 
-/// How long to wait for a connection. Consul is on this machine or in this data centre.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout of a connection attempt. Consul is on this machine or in this data centre.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a connection may lie idle and be used again. A server that went away meanwhile leaves one
-/// that looks alive until a request is lost on it, and a write that may have arrived is not repeated.
-const IDLE_PATIENCE: Duration = Duration::from_secs(1);
+/// Longest idle time after which a connection is used again. A server that went away meanwhile leaves
+/// one that looks alive until a request is lost on it, and a write that may have arrived is not repeated.
+const IDLE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What stands in a path as it is; `/` separates the segments of a key.
+/// A peer that acknowledges nothing for so long is dead. Without it, a host that lost power or a path
+/// that drops packets ends a blocking query only when the query's own time is over, after a minute.
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Idle time before the first keepalive probe, and time between two.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Characters that are not escaped in a path; `/` separates the segments of a key.
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b':');
 
@@ -41,7 +51,7 @@ pub(super) fn escape(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
-/// Where Consul listens.
+/// Address of Consul, with the means to reach it.
 enum Endpoint {
     Tcp { authority: String },
     Tls { authority: String, name: ServerName<'static>, connector: TlsConnector },
@@ -56,7 +66,7 @@ pub(super) struct Client {
     idle: Mutex<Option<Idle>>,
 }
 
-/// A connection, and since when nobody uses it.
+/// A connection, and the time since when it is unused.
 struct Idle {
     sender: SendRequest<Full<Bytes>>,
     since: Instant,
@@ -67,57 +77,62 @@ impl Idle {
         Self { sender, since: Instant::now() }
     }
 
-    /// The connection, if it can be relied on.
+    /// The connection, if it was used recently and is open.
     fn fresh(self) -> Option<SendRequest<Full<Bytes>>> {
-        let fresh = self.since.elapsed() < IDLE_PATIENCE && !self.sender.is_closed();
+        let fresh = self.since.elapsed() < IDLE_LIMIT && !self.sender.is_closed();
         fresh.then_some(self.sender)
     }
 }
 
 /// A request.
-pub(super) struct Question {
+pub(super) struct Call {
     method: Method,
     path: String,
     body: Vec<u8>,
-    patience: Duration,
-    shares: bool,
+    timeout: Duration,
+    blocks: bool,
 }
 
-/// What came back.
-pub(super) struct Answer {
+/// A reply, with its whole body.
+pub(super) struct Reply {
     pub(super) status: StatusCode,
     /// `X-Consul-Index`.
     pub(super) index: Option<u64>,
+    /// `X-Consul-Results-Filtered-By-ACLs` (Consul 1.12 and later): entries are missing that the
+    /// token may not read.
+    pub(super) is_filtered: bool,
     pub(super) body: Bytes,
 }
 
-impl Question {
+impl Call {
     pub(super) fn new(method: Method, path: &str) -> Self {
-        Self { method, path: path.to_owned(), body: vec![], patience: PATIENCE, shares: true }
+        Self { method, path: path.to_owned(), body: vec![], timeout: TIMEOUT, blocks: false }
     }
 
     pub(super) fn body(self, body: Vec<u8>) -> Self {
         Self { body, ..self }
     }
 
-    pub(super) fn patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub(super) fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
-    pub(super) fn on_a_connection_of_its_own(self) -> Self {
-        Self { shares: false, ..self }
+    /// Makes it a blocking query, which stays open: it gets a connection of its own, with keepalive.
+    pub(super) fn blocking(self) -> Self {
+        Self { blocks: true, ..self }
     }
 }
 
-impl Answer {
-    /// The error that an answer other than the wanted one stands for.
-    pub(super) fn unexpected(&self, store: &str) -> StoreError {
+impl Reply {
+    /// The error for a reply with a status other than those expected. `right` names the right that
+    /// the request needs.
+    pub(super) fn unexpected(&self, store: &str, right: String) -> StoreError {
         let store = store.to_owned();
         let text = String::from_utf8_lossy(&self.body);
         let text = text.trim().chars().take(300).collect::<String>();
         match self.status {
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
-                StoreError::Denied { store, cause: text }
+                StoreError::Denied { store, right, cause: text }
             }
             StatusCode::PAYLOAD_TOO_LARGE => StoreError::TooLarge { store, what: text },
             // No leader, an expired session, a lost RPC: the server's state of the moment.
@@ -168,51 +183,53 @@ impl Client {
         format!("Consul at {}", self.address)
     }
 
-    /// Asks, and waits for the whole answer.
-    pub(super) async fn ask(&self, question: Question) -> Result<Answer, StoreError> {
-        match timeout(question.patience, self.converse(&question)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self
-                .unreachable(format!("no answer within {:.1} s", question.patience.as_secs_f64()))),
+    /// Sends the request and waits for the whole reply.
+    pub(super) async fn send(&self, call: Call) -> Result<Reply, StoreError> {
+        match timeout(call.timeout, self.attempt(&call)).await {
+            Ok(reply) => reply,
+            Err(_) => {
+                let waited = format!("no answer within {:.1} s", call.timeout.as_secs_f64());
+                Err(self.unreachable(waited))
+            }
         }
     }
 
-    async fn converse(&self, question: &Question) -> Result<Answer, StoreError> {
-        let idle = if question.shares { self.idle.lock().await.take() } else { None };
+    async fn attempt(&self, call: &Call) -> Result<Reply, StoreError> {
+        let idle = if call.blocks { None } else { self.idle.lock().await.take() };
         if let Some(mut sender) = idle.and_then(Idle::fresh) {
-            match self.exchange(&mut sender, question).await {
-                Ok(answer) => {
+            match self.exchange(&mut sender, call).await {
+                Ok(reply) => {
                     *self.idle.lock().await = Some(Idle::new(sender));
-                    return Ok(answer);
+                    return Ok(reply);
                 }
                 // The server closed the idle connection before the request was on its way.
-                Err(error) if error.is_canceled() || question.method == Method::GET => {}
+                Err(error) if error.is_canceled() || call.method == Method::GET => {}
                 Err(error) => return Err(self.unreachable(error.to_string())),
             }
         }
-        let mut sender = self.connect().await?;
-        let answer = self.exchange(&mut sender, question).await;
-        let answer = answer.map_err(|error| self.unreachable(error.to_string()))?;
-        if question.shares {
+        let mut sender = self.connect(call.blocks).await?;
+        let reply = self.exchange(&mut sender, call).await;
+        let reply = reply.map_err(|error| self.unreachable(error.to_string()))?;
+        if !call.blocks {
             *self.idle.lock().await = Some(Idle::new(sender));
         }
-        Ok(answer)
+        Ok(reply)
     }
 
     async fn exchange(
         &self,
         sender: &mut SendRequest<Full<Bytes>>,
-        question: &Question,
-    ) -> Result<Answer, hyper::Error> {
+        call: &Call,
+    ) -> Result<Reply, hyper::Error> {
         sender.ready().await?;
         let host = match &self.endpoint {
             Endpoint::Tcp { authority } | Endpoint::Tls { authority, .. } => authority.as_str(),
             Endpoint::Unix(_) => "localhost",
         };
-        let mut request = Request::new(Full::new(Bytes::from(question.body.clone())));
-        *request.method_mut() = question.method.clone();
+        let mut request = Request::new(Full::new(Bytes::from(call.body.clone())));
+        *request.method_mut() = call.method.clone();
         // Paths are made of escaped keys and constants, and tokens were checked.
-        if let Ok(uri) = question.path.parse() {
+        if let Ok(uri) = call.path.parse() {
             *request.uri_mut() = uri;
         }
         if let Ok(host) = host.parse() {
@@ -225,32 +242,34 @@ impl Client {
         let status = response.status();
         let index = response.headers().get("x-consul-index");
         let index = index.and_then(|value| value.to_str().ok()?.parse().ok());
+        let filtered = response.headers().get("x-consul-results-filtered-by-acls");
+        let is_filtered = filtered.is_some_and(|value| value == "true");
         let body = response.into_body().collect().await?.to_bytes();
-        Ok(Answer { status, index, body })
+        Ok(Reply { status, index, is_filtered, body })
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, StoreError> {
+    async fn connect(&self, keepalive: bool) -> Result<SendRequest<Full<Bytes>>, StoreError> {
         let connecting = async {
             match &self.endpoint {
-                Endpoint::Unix(path) => self.speak(UnixStream::connect(path).await).await,
+                Endpoint::Unix(path) => self.open(UnixStream::connect(path).await).await,
                 Endpoint::Tcp { authority } => {
-                    let stream = TcpStream::connect(authority).await;
-                    self.speak(stream.inspect(|stream| drop(stream.set_nodelay(true)))).await
+                    self.open(connect_tcp(authority, keepalive).await).await
                 }
                 Endpoint::Tls { authority, name, connector } => {
-                    let stream = TcpStream::connect(authority).await;
+                    let stream = connect_tcp(authority, keepalive).await;
                     let stream = stream.map_err(|error| self.unreachable(error.to_string()))?;
-                    self.speak(connector.connect(name.clone(), stream).await).await
+                    self.open(connector.connect(name.clone(), stream).await).await
                 }
             }
         };
-        match timeout(CONNECT_PATIENCE, connecting).await {
+        match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(sender) => sender,
             Err(_) => Err(self.unreachable("no connection within 1 s".into())),
         }
     }
 
-    async fn speak<S>(
+    /// Begins HTTP on a stream.
+    async fn open<S>(
         &self,
         stream: std::io::Result<S>,
     ) -> Result<SendRequest<Full<Bytes>>, StoreError>
@@ -262,7 +281,7 @@ impl Client {
         let (sender, connection) = shaken.map_err(|error| self.unreachable(error.to_string()))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                log::debug!("a connection to Consul ended: {error}");
+                log::debug!("connection to Consul ended: {error}");
             }
         });
         Ok(sender)
@@ -273,6 +292,23 @@ impl Client {
     }
 }
 
+/// A TCP connection; with `keepalive`, one on which a silently dead peer is noticed within
+/// [`PEER_TIMEOUT`].
+async fn connect_tcp(authority: &str, keepalive: bool) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(authority).await?;
+    stream.set_nodelay(true)?;
+    if keepalive {
+        let probes = TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&probes)?;
+        socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
+    }
+    Ok(stream)
+}
+
 /// `host:port`, with the port filled in.
 fn authority(rest: &str, port: u16) -> Option<String> {
     let host = rest.split('/').next().filter(|host| !host.is_empty())?;
@@ -280,7 +316,7 @@ fn authority(rest: &str, port: u16) -> Option<String> {
     Some(if after_bracket.contains(':') { host.to_owned() } else { format!("{host}:{port}") })
 }
 
-/// Without the token.
+/// Omits the token.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()

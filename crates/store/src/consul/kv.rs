@@ -1,10 +1,10 @@
-//! Entries and transactions as Consul writes them.
+//! Entries and transactions in Consul's JSON.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, Expected, Op, Revision, SessionId, StoreError, TxnOutcome};
+use crate::{Entry, Expected, Lease, Op, Revision, StoreError};
 
 /// An entry of the key/value store.
 #[derive(Debug, Deserialize)]
@@ -13,8 +13,8 @@ pub(super) struct Pair {
     key: String,
     /// Base64; `null` stands for an empty value.
     value: Option<String>,
+    /// Raft index of the last write. It is the whole server's, so no later life of a key has it.
     modify_index: u64,
-    session: Option<String>,
 }
 
 impl Pair {
@@ -26,17 +26,8 @@ impl Pair {
         Ok(Entry {
             key: self.key.strip_prefix(prefix).unwrap_or(&self.key).to_owned(),
             value,
-            revision: Revision(self.modify_index),
-            holder: self.session.map(SessionId),
+            revision: Revision::new(self.modify_index),
         })
-    }
-}
-
-/// The index that says what a key must be like: 0 for one that must not exist.
-pub(super) fn index_of(expected: Expected) -> u64 {
-    match expected {
-        Expected::Absent => 0,
-        Expected::Revision(revision) => revision.0,
     }
 }
 
@@ -55,60 +46,111 @@ struct Kv<'a> {
     value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
 }
 
-/// The body of a transaction.
+/// The body of a transaction. Each operation becomes as many of Consul's as its weight.
 pub(super) fn transaction(prefix: &str, ops: &[Op]) -> Vec<u8> {
-    let operations: Vec<Operation<'_>> = ops
-        .iter()
-        .map(|op| {
-            let (verb, key, value, index) = match op {
-                Op::Set { key, value } => ("set", key, Some(value), None),
-                Op::Write { key, expected, value } => {
-                    ("cas", key, Some(value), Some(index_of(*expected)))
-                }
-                Op::Delete { key } => ("delete", key, None, None),
-                Op::DeleteIf { key, revision } => ("delete-cas", key, None, Some(revision.0)),
-                Op::Check { key, expected: Expected::Absent } => {
-                    ("check-not-exists", key, None, None)
-                }
-                Op::Check { key, expected: Expected::Revision(revision) } => {
-                    ("check-index", key, None, Some(revision.0))
-                }
-            };
-            let value = value.map(|value| BASE64.encode(value));
-            Operation { kv: Kv { verb, key: format!("{prefix}{key}"), value, index } }
-        })
-        .collect();
+    let operations: Vec<Operation<'_>> = ops.iter().flat_map(|op| operations(prefix, op)).collect();
     serde_json::to_vec(&operations).unwrap_or_default()
 }
 
-/// Why a transaction was rolled back.
+fn operations<'a>(prefix: &str, op: &Op) -> Vec<Operation<'a>> {
+    let operation = |verb, index| {
+        let value = op.value().map(|value| BASE64.encode(value));
+        let key = format!("{prefix}{}", op.key());
+        Operation { kv: Kv { verb, key, value, index, session: None } }
+    };
+    match op {
+        Op::Put { .. } => vec![operation("set", None)],
+        // Index 0 stands for a key that must not exist.
+        Op::Write { expected: Expected::Absent, .. } => vec![operation("cas", Some(0))],
+        Op::Write { expected: Expected::Revision(revision), .. } => {
+            vec![operation("cas", Some(revision.get()))]
+        }
+        Op::Delete { .. } => vec![operation("delete", None)],
+        // `delete-cas` succeeds for an absent key, whatever the index (`kvsDeleteCASTxn`).
+        Op::DeleteIf { revision, .. } => {
+            vec![operation("check-index", Some(revision.get())), operation("delete", None)]
+        }
+        Op::Check { expected: Expected::Absent, .. } => vec![operation("check-not-exists", None)],
+        Op::Check { expected: Expected::Revision(revision), .. } => {
+            vec![operation("check-index", Some(revision.get()))]
+        }
+    }
+}
+
+/// The operation of ours that Consul's operation at `position` belongs to.
+pub(super) fn op_at(ops: &[Op], position: usize) -> Option<&Op> {
+    let mut end = 0;
+    ops.iter().find(|op| {
+        end += op.weight();
+        position < end
+    })
+}
+
+/// The body of a transaction that writes the key of `put` and binds it to a session. `lock` fails on
+/// a key that another session holds, so the key is deleted first; watchers see both at once.
+pub(super) fn bind(prefix: &str, put: &Op, lease: &Lease) -> Vec<u8> {
+    let key = format!("{prefix}{}", put.key());
+    let value = put.value().map(|value| BASE64.encode(value));
+    let delete = Kv { verb: "delete", key: key.clone(), value: None, index: None, session: None };
+    let lock = Kv { verb: "lock", key, value, index: None, session: Some(lease.id()) };
+    serde_json::to_vec(&[Operation { kv: delete }, Operation { kv: lock }]).unwrap_or_default()
+}
+
+/// The reasons for which a transaction was rolled back.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Failures {
     errors: Option<Vec<Failure>>,
 }
 
+/// One of them.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Failure {
-    op_index: usize,
-    what: String,
+pub(super) struct Failure {
+    /// Position of the operation in the transaction.
+    pub(super) op_index: usize,
+    /// Consul's sentence.
+    pub(super) what: String,
 }
 
 impl Failures {
-    /// The operation that comes first among those in the way.
-    pub(super) fn first(self) -> Option<TxnOutcome> {
-        let first = self.errors?.into_iter().min_by_key(|failure| failure.op_index)?;
-        Some(TxnOutcome::Conflict { op: first.op_index, what: first.what })
+    /// The failure to report: a denied operation if there is one, else the first in order.
+    pub(super) fn first(self) -> Option<Failure> {
+        self.errors?.into_iter().min_by_key(|failure| (!failure.is_denial(), failure.op_index))
+    }
+}
+
+impl Failure {
+    /// Returns whether the token does not allow the operation. Nothing but the text tells this from
+    /// a conflict (`acl.ErrPermissionDenied`).
+    pub(super) fn is_denial(&self) -> bool {
+        self.what.contains("Permission denied")
     }
 
-    /// Consul's sentence, if it was the token that did not allow an operation. Nothing but the text
-    /// tells this from a conflict (`acl.ErrPermissionDenied`).
-    pub(super) fn denial(&self) -> Option<&str> {
-        let failures = self.errors.as_deref()?.iter();
-        let mut texts = failures.map(|failure| failure.what.as_str());
-        texts.find(|text| text.contains("Permission denied"))
+    /// Returns whether a lock failed because its session has ended (`kvsLockTxn` in Consul's
+    /// `agent/consul/state/kvs.go`).
+    pub(super) fn is_ended_session(&self) -> bool {
+        self.what.contains("invalid session")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_operation_of_a_position() {
+        let old = Revision::new(7);
+        let ops = [Op::delete("a"), Op::delete_if("b", old), Op::delete("c")];
+        let keys: Vec<Option<&str>> =
+            (0..5).map(|position| op_at(&ops, position).map(Op::key)).collect();
+        assert_eq!(keys, [Some("a"), Some("b"), Some("b"), Some("c"), None]);
+        for op in ops {
+            assert_eq!(operations("", &op).len(), op.weight());
+        }
     }
 }

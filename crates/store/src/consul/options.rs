@@ -1,13 +1,13 @@
-//! How to reach Consul: what its own tools read from the environment, and what overrides it.
+//! Address, token and certificates for Consul, as its own tools read them from the environment.
 
 use std::path::PathBuf;
 
 use crate::StoreError;
 
-/// Where Consul listens unless told otherwise.
+/// Consul's default address.
 const DEFAULT_ADDRESS: &str = "http://127.0.0.1:8500";
 
-/// How to reach Consul.
+/// Address, token and certificates for Consul.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConsulOptions {
     /// `http://host:port`, `https://host:port`, `unix:///path`, or `host:port` for plain HTTP.
@@ -29,7 +29,7 @@ impl ConsulOptions {
         Self { address: address.into(), token, ca_file, cert_file, key_file }
     }
 
-    /// What Consul's usual variables say, as looked up by `variable`: `CONSUL_HTTP_ADDR`, `..._SSL`,
+    /// The options in Consul's usual variables, read through `variable`: `CONSUL_HTTP_ADDR`, `..._SSL`,
     /// `..._TOKEN`, `..._TOKEN_FILE`, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY`.
     pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StoreError> {
         let get = |name| variable(name).filter(|value| !value.is_empty());
@@ -60,7 +60,7 @@ impl ConsulOptions {
     }
 }
 
-/// Without the token: options end up in logs.
+/// Omits the token: options end up in logs.
 impl std::fmt::Debug for ConsulOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ConsulOptions").field("address", &self.address).finish_non_exhaustive()
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_variables_are_honoured_and_the_token_is_never_shown() {
+    fn reads_consul_variables_and_never_shows_the_token() {
         let options = ConsulOptions::from_env(|name| match name {
             "CONSUL_HTTP_ADDR" => Some("consul.example:8501".into()),
             "CONSUL_HTTP_SSL" => Some("true".into()),

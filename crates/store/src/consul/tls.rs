@@ -1,6 +1,6 @@
 //! TLS to Consul, with the configured authority only.
 //!
-//! The system's root certificates are left alone on purpose: reading them takes longer than all the
+//! The system's root certificates are not read on purpose: reading them takes longer than all the
 //! rest of a plugin's work, and a Consul cluster signs its own certificates.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use super::ConsulOptions;
 use crate::StoreError;
 
-/// What makes a TLS connection as `options` say.
+/// Connector with the certificates of `options`.
 pub(super) fn connector(store: &str, options: &ConsulOptions) -> Result<TlsConnector, StoreError> {
     let refuse =
         |option, reason: String| StoreError::Options { store: store.to_owned(), option, reason };

@@ -17,15 +17,23 @@ use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Network, NetworkName};
 use weft_wiring::Host;
 
+use crate::off_thread;
+
 /// Sweeps for as long as the future is polled.
 pub async fn run(host: Arc<Host>) {
     let grace = host.config().sweep_grace;
-    let mut suspects = HashMap::new();
+    let mut suspects = Suspects::new();
     loop {
         tokio::time::sleep(grace / 2).await;
-        if let Err(error) = look(&host, grace, &mut suspects).await {
-            warn!("looking for containers that are gone: {error}");
-        }
+        let host = host.clone();
+        let work = async move {
+            if let Err(error) = look(&host, grace, &mut suspects).await {
+                warn!("searching for containers that are gone: {error}");
+            }
+            suspects
+        };
+        suspects =
+            off_thread::run(|| "searching for containers that are gone".to_owned(), work).await;
     }
 }
 

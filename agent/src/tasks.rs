@@ -1,0 +1,11 @@
+//! The agent's tasks.
+
+pub mod devices;
+pub mod discovery;
+pub mod heartbeat;
+pub mod link_events;
+pub mod networks;
+pub mod ownership;
+pub mod peers;
+pub mod reservations;
+pub mod sweep;

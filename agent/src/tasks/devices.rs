@@ -1,0 +1,208 @@
+//! Bridge, VXLAN device and firewall rules of one network on this host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, info, warn};
+use tokio::sync::watch;
+use weft_cluster::networks;
+use weft_cluster::watcher::{self, Definitions, Watched};
+use weft_model::{Network, NetworkName};
+use weft_wiring::{Host, SegmentState, WiringError, network_removal};
+
+use super::discovery;
+use super::peers::Made;
+use crate::{Agent, off_thread};
+
+/// How often to check everything without a reason.
+const SLOW: Duration = Duration::from_secs(30);
+
+/// Delay before a failed pass is repeated.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// A network in the store.
+#[derive(Debug)]
+enum Definition {
+    /// The store has not answered.
+    Unknown,
+    /// There is no such network.
+    Removed,
+    /// Its definition.
+    Is(Network),
+}
+
+/// End of a pass.
+enum Pass {
+    Done(SegmentState),
+    /// The network is in the store no more or another one, and containers of this host are in it.
+    Occupied,
+    /// The network is gone from this host.
+    Removed,
+}
+
+/// Keeps the devices of network `name` as they should be until the network is gone from this host, and
+/// tells `made` each time that they were checked.
+pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
+    let mut definitions = agent.watcher.definitions();
+    let mut links = agent.links.subscribe();
+    let mut needs_check = true;
+    let mut checks = 0;
+    loop {
+        let definition = definition_of(&name, &mut definitions);
+        let host = agent.host.clone();
+        let work = pass(host, name.clone(), definition, needs_check);
+        let what = || format!("network {name}: repairing its devices");
+        let passed = off_thread::run(what, work).await;
+        let (pause, failed) = match &passed {
+            Ok(Pass::Done(state)) => {
+                checks += u64::from(needs_check);
+                made.send_if_modified(|last| {
+                    let now = Some((checks, state.clone()));
+                    let changed = *last != now;
+                    *last = now;
+                    changed
+                });
+                (SLOW, false)
+            }
+            Ok(Pass::Occupied) => (SLOW, false),
+            Ok(Pass::Removed) => return,
+            Err(error) => {
+                warn!("network {name}: {error}; will retry in {} s", RETRY.as_secs());
+                (RETRY, true)
+            }
+        };
+        let vni = SegmentState::read(&agent.host.config().data_dir, &name)
+            .map(|state| state.network.vni());
+        let link_changed = async {
+            match vni {
+                Some(vni) => links.changed(vni).await,
+                None => std::future::pending().await,
+            }
+        };
+        let check = tokio::select! {
+            () = watcher::changed(&mut definitions) => false,
+            () = link_changed => true,
+            () = tokio::time::sleep(pause) => true,
+        };
+        // A check stays due until it has gone well.
+        needs_check = check || (needs_check && failed);
+    }
+}
+
+/// The network's definition according to the watches. It may be older than what a plugin has just
+/// learned and made.
+fn definition_of(name: &NetworkName, definitions: &mut Watched<Definitions>) -> Definition {
+    match definitions.borrow_and_update().as_deref() {
+        None => Definition::Unknown,
+        Some(all) => all.get(name).cloned().map_or(Definition::Removed, Definition::Is),
+    }
+}
+
+/// The network's definition in the store now.
+async fn ask(host: &Host, name: &NetworkName) -> Result<Definition, WiringError> {
+    let known = host.cluster().network(name).await?;
+    Ok(known.map_or(Definition::Removed, |(network, _)| Definition::Is(network)))
+}
+
+/// Compares devices and rules with the definition and with what was noted of them.
+async fn pass(
+    host: Arc<Host>,
+    name: NetworkName,
+    mut definition: Definition,
+    needs_check: bool,
+) -> Result<Pass, WiringError> {
+    let data_dir = &host.config().data_dir;
+    let Some(mut state) = SegmentState::read(data_dir, &name) else { return Ok(Pass::Removed) };
+    let differs = match &definition {
+        Definition::Unknown => false,
+        Definition::Removed => true,
+        Definition::Is(network) => network != &state.network,
+    };
+    if differs {
+        // The watch may be behind, so the store is asked before anything is made or removed.
+        definition = ask(&host, &name).await?;
+        let Some(noted) = SegmentState::read(data_dir, &name) else { return Ok(Pass::Removed) };
+        state = noted;
+    }
+    match definition {
+        Definition::Removed => {
+            if host.remove_if_unused(&state.network).await? {
+                return Ok(Pass::Removed);
+            }
+            warn!("network {name}: removed from the store, but this host has containers in it");
+            Ok(Pass::Occupied)
+        }
+        Definition::Is(network) if network.vni() != state.network.vni() => {
+            if host.remove_if_unused(&state.network).await? {
+                return Ok(Pass::Removed);
+            }
+            let (old, new) = (state.network.vni(), network.vni());
+            warn!(
+                "network {name}: removed from the store and recreated with vni {new}, but this host \
+                 has containers in the old one, of vni {old}"
+            );
+            Ok(Pass::Occupied)
+        }
+        Definition::Is(network) if network != state.network => {
+            info!("network {name}: its definition has changed");
+            networks::cache(data_dir, &network)?;
+            Ok(Pass::Done(host.ensure(&network, state.own_address()).await?))
+        }
+        _ if needs_check => {
+            let Some(repaired) = host.repair(&state).await? else { return Ok(Pass::Removed) };
+            if repaired != state {
+                info!("network {name}: its devices were repaired");
+            }
+            Ok(Pass::Done(repaired))
+        }
+        _ => Ok(Pass::Done(state)),
+    }
+}
+
+/// Finishes removals that were cut short: those that had begun by renaming the network's directory,
+/// and, once, those of networks that have a directory and no note. Never ends.
+pub async fn finish_removals(host: Arc<Host>) {
+    let mut unclear = discovery::without_note(&host.config().data_dir);
+    loop {
+        let host = host.clone();
+        let work = async move {
+            for name in network_removal::unfinished(&host.config().data_dir) {
+                if let Err(error) = host.finish_removal(&name).await {
+                    warn!("network {name}: {error}");
+                }
+            }
+            let mut left = vec![];
+            for name in unclear {
+                match remove_unknown(&host, &name).await {
+                    Ok(true) => {}
+                    Ok(false) => left.push(name),
+                    Err(error) => {
+                        debug!("network {name}: {error}");
+                        left.push(name);
+                    }
+                }
+            }
+            left
+        };
+        unclear = off_thread::run(|| "removing networks".to_owned(), work).await;
+        tokio::time::sleep(if unclear.is_empty() { SLOW } else { RETRY }).await;
+    }
+}
+
+/// Removes what is left of a network that has no note and that the store does not know. Returns whether
+/// that is settled.
+async fn remove_unknown(host: &Host, name: &NetworkName) -> Result<bool, WiringError> {
+    let data_dir = &host.config().data_dir;
+    match ask(host, name).await? {
+        Definition::Unknown => Ok(false),
+        Definition::Is(_) => Ok(true),
+        Definition::Removed => {
+            // Without its definition nothing tells which devices were the network's.
+            let Some(network) = networks::cached(data_dir, name)? else { return Ok(true) };
+            if !host.remove_if_unused(&network).await? {
+                warn!("network {name}: removed from the store, but this host has containers in it");
+            }
+            Ok(true)
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The networks that this host has, as the data directory shows them.
+//!
+//! Plugins note the definition and the devices of each network there. The kernel reports changes
+//! (inotify), and a slow timer covers what it did not report.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use inotify::{EventStream, Inotify, WatchMask, Watches};
+use log::warn;
+use tokio::sync::watch;
+use weft_files::create_private_dir;
+use weft_ledger::layout::{NetworkDir, networks_dir};
+use weft_model::NetworkName;
+use weft_wiring::SegmentState;
+
+/// How often to list the directory without an event.
+const SLOW: Duration = Duration::from_secs(30);
+
+/// Changes come in bursts; those within this time are one event.
+const BURST: Duration = Duration::from_millis(5);
+
+/// The networks of this host.
+pub struct Found {
+    /// Those that have devices here.
+    pub with_devices: watch::Receiver<BTreeSet<NetworkName>>,
+    /// Those whose definition is known here.
+    pub with_definition: watch::Receiver<BTreeSet<NetworkName>>,
+}
+
+/// Starts to watch `data_dir`. Ends when the receivers are dropped.
+pub fn start(data_dir: &Path) -> anyhow::Result<Found> {
+    let dir = networks_dir(data_dir);
+    create_private_dir(&dir)?;
+    let inotify = Inotify::init().context("ask the kernel for file notifications")?;
+    let mut watches = inotify.watches();
+    watches
+        .add(&dir, WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVED_FROM)
+        .with_context(|| format!("watch {}", dir.display()))?;
+    let events = inotify.into_event_stream(vec![0; 4096])?;
+    let directory = Directory { data_dir: data_dir.to_owned(), watches, events };
+    let (devices, with_devices) = watch::channel(BTreeSet::new());
+    let (definitions, with_definition) = watch::channel(BTreeSet::new());
+    tokio::spawn(directory.follow(devices, definitions));
+    Ok(Found { with_devices, with_definition })
+}
+
+struct Directory {
+    data_dir: PathBuf,
+    watches: Watches,
+    events: EventStream<Vec<u8>>,
+}
+
+impl Directory {
+    async fn follow(
+        mut self,
+        devices: watch::Sender<BTreeSet<NetworkName>>,
+        definitions: watch::Sender<BTreeSet<NetworkName>>,
+    ) {
+        let mut valid = BTreeSet::new();
+        loop {
+            let names = directories(&self.data_dir);
+            for name in &names {
+                let dir = NetworkDir::new(&self.data_dir, name);
+                // A directory that is watched twice has one watch; one that is gone needs none.
+                let _ = self.watches.add(dir.root(), WatchMask::MOVED_TO | WatchMask::DELETE);
+            }
+            // A note counts if it was written in this namespace; it never becomes invalid in place.
+            valid.retain(|name| names.contains(name) && self.dir(name).segment().exists());
+            let unknown: Vec<&NetworkName> = names.difference(&valid).collect();
+            let made = |name: &&NetworkName| SegmentState::read(&self.data_dir, name).is_some();
+            let new: BTreeSet<NetworkName> = unknown.into_iter().filter(made).cloned().collect();
+            valid.extend(new);
+            let known = names.into_iter().filter(|name| self.dir(name).definition().exists());
+            replace(&definitions, known.collect());
+            replace(&devices, valid.clone());
+            tokio::select! {
+                () = self.changed() => {}
+                () = definitions.closed() => return,
+            }
+        }
+    }
+
+    fn dir(&self, name: &NetworkName) -> NetworkDir {
+        NetworkDir::new(&self.data_dir, name)
+    }
+
+    /// Waits until the directory may have changed.
+    async fn changed(&mut self) {
+        let event = async {
+            match self.events.next().await {
+                Some(Ok(_)) => {
+                    let burst = async { while let Some(Ok(_)) = self.events.next().await {} };
+                    let _ = tokio::time::timeout(BURST, burst).await;
+                }
+                // The timer covers a failure.
+                _ => std::future::pending().await,
+            }
+        };
+        let _ = tokio::time::timeout(SLOW, event).await;
+    }
+}
+
+fn replace(sender: &watch::Sender<BTreeSet<NetworkName>>, names: BTreeSet<NetworkName>) {
+    sender.send_if_modified(|known| {
+        let changed = *known != names;
+        *known = names;
+        changed
+    });
+}
+
+/// The networks that have a directory but no note of devices: those that a plugin is making, and those
+/// whose removal was cut short.
+pub fn without_note(data_dir: &Path) -> Vec<NetworkName> {
+    let mut names: Vec<NetworkName> = directories(data_dir).into_iter().collect();
+    names.retain(|name| SegmentState::read(data_dir, name).is_none());
+    names
+}
+
+/// The networks that have a directory.
+fn directories(data_dir: &Path) -> BTreeSet<NetworkName> {
+    match weft_files::names_in(&networks_dir(data_dir)) {
+        Ok(names) => names.into_iter().filter_map(|name| NetworkName::new(name).ok()).collect(),
+        Err(error) => {
+            warn!("{error}");
+            BTreeSet::new()
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Blocks, loans and kept addresses of one network: events from the store and the node, to the block
+//! manager.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, error, info, warn};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use weft_allocator::AllocatorError;
+use weft_allocator::block_manager::{BlockManager, Policy, low_water};
+use weft_allocator::release::{Reason, free};
+use weft_cluster::watcher::{self, Watched};
+use weft_cluster::{ClusterError, NetworkView, networks as definitions};
+use weft_files::FileError;
+use weft_ledger::{Holder, Ledger, Reservation};
+use weft_model::{NetworkName, NodeName, device};
+use weft_wiring::setup::OwnAddress;
+use weft_wiring::{Host, SegmentState, WiringError};
+
+use super::networks;
+use super::reservations::Reservations;
+use crate::{Agent, off_thread};
+
+/// How often to check everything while something expires.
+const SOON: Duration = Duration::from_secs(10);
+
+/// How often to check everything without a reason.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// Delay before a failed round is repeated.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Keeps a block manager at work for each network that this node knows. A single node has no other to
+/// agree with.
+pub async fn run(agent: &Agent, known: watch::Receiver<BTreeSet<NetworkName>>) {
+    if agent.host.cluster().is_single_node() {
+        return std::future::pending().await;
+    }
+    networks::run("blocks", known, |name| keep(agent.clone(), name.clone())).await;
+}
+
+/// The block manager of a network, and the containers whose loss was reported.
+struct Work {
+    manager: BlockManager,
+    reported: BTreeSet<Holder>,
+}
+
+/// Manages the ownership of network `name` for as long as the future is polled.
+async fn keep(agent: Agent, name: NetworkName) {
+    let config = agent.host.config();
+    let data_dir = config.data_dir.clone();
+    let policy = Policy { release_after: config.release_after };
+    let cluster = agent.host.cluster().clone();
+    let manager = BlockManager::new(cluster, data_dir.clone(), name.clone(), policy);
+    let mut work = Work { manager, reported: BTreeSet::new() };
+    let mut here = Reservations::watch(&data_dir, &name);
+    let mut store =
+        Store { view: agent.watcher.network(&name), requests: agent.watcher.requests() };
+    let mut requests = None;
+    let mut next = Instant::now();
+    loop {
+        let is_due = tokio::select! {
+            () = watcher::changed(&mut store.view) => true,
+            () = watcher::changed(&mut store.requests) => {
+                store.requests_for(&name) != requests
+            }
+            () = here.changed() => is_urgent(&agent.host, &name).await,
+            () = tokio::time::sleep_until(next) => true,
+        };
+        if !is_due {
+            continue;
+        }
+        requests = store.requests_for(&name);
+        let mut is_done = false;
+        if let Some(view) = store.view_of(&name) {
+            let (host, network) = (agent.host.clone(), name.clone());
+            let round = async move {
+                let done = round(&host, &network, &mut work, &view).await;
+                (work, done)
+            };
+            let what = || format!("network {name}: managing its blocks");
+            let done;
+            (work, done) = off_thread::run(what, round).await;
+            is_done = report_round(&name, done);
+        }
+        let soon = SOON.min(policy.release_after).max(Duration::from_secs(1));
+        next = Instant::now()
+            + match (is_done, work.manager.has_deadlines()) {
+                (false, _) => RETRY,
+                (true, true) => soon,
+                (true, false) => SLOW,
+            };
+    }
+}
+
+/// Watched parts of the store that concern a network's ownership.
+struct Store {
+    view: Watched<NetworkView>,
+    requests: Watched<weft_cluster::view::Requests>,
+}
+
+type NetworkRequests =
+    std::collections::BTreeMap<weft_model::LoanId, weft_cluster::Stored<weft_model::LoanRecord>>;
+
+impl Store {
+    /// Requests to this node for addresses of the network.
+    fn requests_for(&mut self, name: &NetworkName) -> Option<NetworkRequests> {
+        let requests = self.requests.borrow_and_update().clone()?;
+        Some(requests.get(name).cloned().unwrap_or_default())
+    }
+
+    /// The network in the store, once the store has answered everything.
+    fn view_of(&mut self, name: &NetworkName) -> Option<NetworkView> {
+        let requests = self.requests_for(name)?;
+        let view = self.view.borrow_and_update().clone()?;
+        Some(NetworkView { requests, ..(*view).clone() })
+    }
+}
+
+/// Returns whether the round went well.
+fn report_round(name: &NetworkName, done: Result<(), WiringError>) -> bool {
+    match done {
+        Ok(()) => true,
+        // It is being removed, and so will be what this host has of it.
+        Err(WiringError::Allocator(AllocatorError::Cluster(
+            error @ ClusterError::NoSuchNetwork { .. },
+        ))) => {
+            debug!("{error}");
+            false
+        }
+        Err(error) => {
+            warn!("network {name}: {error}; will retry in {} s", RETRY.as_secs());
+            false
+        }
+    }
+}
+
+/// Returns whether a change by containers of this node cannot wait for the timer: addresses run out, or
+/// a borrowed one came back.
+async fn is_urgent(host: &Arc<Host>, name: &NetworkName) -> bool {
+    let (data_dir, network) = (host.config().data_dir.clone(), name.clone());
+    let look = async move {
+        let Some(network) = definitions::cached(&data_dir, &network)? else { return Ok(false) };
+        let low = low_water(&network);
+        let ledger = Ledger::open(&data_dir, network)?;
+        Ok::<_, ClusterError>(ledger.counts()?.free < low || !ledger.returns()?.is_empty())
+    };
+    let what = || format!("network {name}: counting its free addresses");
+    off_thread::run(what, look).await.unwrap_or(true)
+}
+
+async fn round(
+    host: &Host,
+    name: &NetworkName,
+    work: &mut Work,
+    view: &NetworkView,
+) -> Result<(), WiringError> {
+    let done = work.manager.round(view).await;
+    // Whatever came of the round: what was lost by it, by an earlier one or by another program must
+    // not wait for a round that goes well.
+    isolate(host, name, &mut work.reported).await?;
+    Ok(done?)
+}
+
+/// Disconnects containers whose addresses belong to other nodes, and
+/// gives the host another address of its own if its own is among them. What was reported is not
+/// reported again.
+async fn isolate(
+    host: &Host,
+    name: &NetworkName,
+    reported: &mut BTreeSet<Holder>,
+) -> Result<(), WiringError> {
+    let data_dir = &host.config().data_dir;
+    let Some(network) = definitions::cached(data_dir, name)? else { return Ok(()) };
+    let ledger = Ledger::open(data_dir, network.clone())?;
+    let stranded = ledger.stranded()?;
+    reported.retain(|holder| stranded.iter().any(|reservation| &reservation.holder == holder));
+    for reservation in stranded {
+        if reported.insert(reservation.holder.clone()) {
+            report(host.cluster().node(), name, &reservation);
+        }
+        if let Some(attachment) = reservation.holder.attachment(name) {
+            host.disconnect(&device::host_end(&attachment)).await?;
+        } else {
+            // The host takes another address below.
+            free(&ledger, &reservation, Reason::Superseded)?;
+        }
+    }
+    let Some(state) = SegmentState::read(data_dir, name) else { return Ok(()) };
+    if is_without_address(&ledger, &state)? {
+        host.ensure(&network, state.own_address()).await?;
+        info!("network {name}: this host has another address now");
+    }
+    Ok(())
+}
+
+/// Whether the host has an address in the network that it does not hold.
+fn is_without_address(ledger: &Ledger, state: &SegmentState) -> Result<bool, FileError> {
+    if state.node_addresses.is_empty() || state.own_address() != OwnAddress::Reserved {
+        return Ok(false);
+    }
+    let held = ledger.reservation(&Holder::Node)?.map(|held| held.addresses).unwrap_or_default();
+    Ok(!state.node_addresses.iter().all(|address| held.contains(&address.ip())))
+}
+
+fn report(node: &NodeName, network: &NetworkName, reservation: &Reservation) {
+    let addresses: Vec<String> = reservation.addresses.iter().map(ToString::to_string).collect();
+    error!(
+        "network {network}: {} of {} belongs to another node, since node {node} was removed from the \
+         cluster while it was cut off; it is taken off the network: delete it and start it anew",
+        addresses.join(", "),
+        reservation.holder
+    );
+}

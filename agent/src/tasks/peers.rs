@@ -1,0 +1,99 @@
+//! The peers of one network that the kernel must know.
+//!
+//! A change in the store programs the blocks and addresses that it is about. Everything is compared
+//! with a dump of the kernel's tables at the start, when a device has changed, and on a timer whose
+//! interval grows with what a comparison costs.
+
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use tokio::sync::watch;
+use weft_cluster::watcher;
+use weft_datapath::peers::PeerTable;
+use weft_model::NetworkName;
+use weft_wiring::{SegmentState, WiringError};
+
+use crate::{Agent, off_thread};
+
+/// Least interval between comparisons of everything without a reason.
+const SLOW: Duration = Duration::from_secs(30);
+
+/// How much longer than a comparison takes the interval between two is: one in 500 is 0.2 % of a core.
+const REST: u32 = 500;
+
+/// Delay before a failed pass is repeated.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The devices of a network, counted each time that they were checked.
+pub type Made = Option<(u64, SegmentState)>;
+
+/// The tables that the kernel is known to have.
+struct Programmed {
+    devices: (u64, SegmentState),
+    table: PeerTable,
+}
+
+/// Keeps the peers of network `name` current for as long as the future is polled. `made` tells the
+/// devices, and when they were checked.
+pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Made>) {
+    if agent.host.cluster().is_single_node() {
+        return std::future::pending().await;
+    }
+    let mut members = agent.watcher.members();
+    let mut view = agent.watcher.network(&name);
+    let mut programmed: Option<Programmed> = None;
+    let mut due = Instant::now() + SLOW;
+    loop {
+        let known = (
+            members.borrow_and_update().clone(),
+            view.borrow_and_update().clone(),
+            made.borrow_and_update().clone(),
+        );
+        let mut pause = due.saturating_duration_since(Instant::now());
+        if let (Some(members), Some(view), Some(devices)) = known {
+            if pause.is_zero() {
+                programmed = None;
+            }
+            let known = programmed.take().filter(|p| p.devices == devices).map(|p| p.table);
+            let is_full = known.is_none();
+            let (host, state) = (agent.host.clone(), devices.1.clone());
+            let started = Instant::now();
+            let work =
+                async move { host.program_peers(&state, &view, &members, known.as_ref()).await };
+            let what = || format!("network {name}: programming peers");
+            match off_thread::run(what, work).await {
+                Ok((report, table)) => {
+                    if report.any() {
+                        info!("network {name}: {report}");
+                    }
+                    // Refused entries are compared again soon.
+                    let failed = report.failed > 0;
+                    if !failed {
+                        programmed = Some(Programmed { devices, table });
+                    }
+                    if is_full || failed {
+                        let rest = (started.elapsed() * REST).max(SLOW);
+                        due = Instant::now() + if failed { RETRY } else { rest };
+                    }
+                }
+                Err(error) => {
+                    report(&name, &error);
+                    due = Instant::now() + RETRY;
+                }
+            }
+            pause = due.saturating_duration_since(Instant::now());
+        }
+        tokio::select! {
+            () = watcher::changed(&mut members) => {}
+            () = watcher::changed(&mut view) => {}
+            changed = made.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            },
+            () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
+        }
+    }
+}
+
+fn report(name: &NetworkName, error: &WiringError) {
+    warn!("network {name}: {error}; its peers are programmed again in {} s", RETRY.as_secs());
+}

@@ -1,0 +1,285 @@
+//! Contents of the cluster store, put together in one way for everybody: by one read here, or kept
+//! current by [`crate::watcher`].
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use log::warn;
+use serde::de::DeserializeOwned;
+use weft_model::block::BlockRecord;
+use weft_model::{Block, Endpoint, LoanId, LoanRecord, Network, NetworkName, NodeName, NodeRecord};
+use weft_store::keys::Group;
+use weft_store::{Entry, Revision, keys, typed};
+
+use crate::{Cluster, ClusterError};
+
+/// A node as the cluster knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its record.
+    pub record: NodeRecord,
+    /// Whether its agent keeps its heartbeat up.
+    pub alive: bool,
+}
+
+/// All nodes that the cluster knows.
+pub type Members = BTreeMap<NodeName, Member>;
+
+/// A record with the revision of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<T> {
+    /// The record.
+    pub record: T,
+    /// The last write of its key.
+    pub revision: Revision,
+}
+
+/// Blocks and endpoints of one group of blocks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupView {
+    /// The owners of blocks.
+    pub blocks: BTreeMap<Block, NodeName>,
+    /// The endpoints, by address.
+    pub endpoints: BTreeMap<IpAddr, Stored<Endpoint>>,
+}
+
+/// Requests that this node is asked to answer, by network and loan.
+pub type Requests = BTreeMap<NetworkName, BTreeMap<LoanId, Stored<LoanRecord>>>;
+
+/// One network as the cluster store has it, perhaps a little out of date.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkView {
+    /// The owners of its blocks.
+    pub blocks: BTreeMap<Block, NodeName>,
+    /// Its endpoints, by address.
+    pub endpoints: BTreeMap<IpAddr, Stored<Endpoint>>,
+    /// Requests for loans that this node is asked to answer.
+    pub requests: BTreeMap<LoanId, Stored<LoanRecord>>,
+}
+
+impl NetworkView {
+    /// Replaces the blocks and endpoints of one group. `network` tells the block of an address.
+    pub fn replace_group(&mut self, network: &Network, group: Group, with: GroupView) {
+        self.blocks.retain(|block, _| Group::of(block) != group);
+        self.blocks.extend(with.blocks);
+        let is_of = |address: &IpAddr| network.block_of(*address).map(|b| Group::of(&b));
+        self.endpoints.retain(|address, _| is_of(address) != Some(group));
+        self.endpoints.extend(with.endpoints);
+    }
+
+    /// The nodes that own blocks, each with how many.
+    pub fn owners(&self) -> BTreeMap<NodeName, usize> {
+        count_owners(&self.blocks)
+    }
+}
+
+/// The nodes that own `blocks`, each with how many.
+pub fn count_owners(blocks: &BTreeMap<Block, NodeName>) -> BTreeMap<NodeName, usize> {
+    let mut owners = BTreeMap::new();
+    for owner in blocks.values() {
+        *owners.entry(owner.clone()).or_default() += 1;
+    }
+    owners
+}
+
+impl Cluster {
+    /// All nodes that the cluster knows.
+    pub async fn members(&self) -> Result<Members, ClusterError> {
+        let alive = self.store().list(keys::alive_prefix()).await?.entries;
+        let nodes = self.store().list(keys::nodes_prefix()).await?.entries;
+        Ok(members(&read_nodes(&nodes), &read_alive(&alive)))
+    }
+
+    /// Returns whether a node keeps its heartbeat up.
+    pub async fn is_alive(&self, node: &NodeName) -> Result<bool, ClusterError> {
+        Ok(self.store().get(&keys::alive(node)).await?.entry.is_some())
+    }
+
+    /// The blocks of `network` and their owners.
+    pub async fn blocks(
+        &self,
+        network: &NetworkName,
+    ) -> Result<BTreeMap<Block, NodeName>, ClusterError> {
+        let records = self.block_records(network).await?;
+        Ok(records.into_iter().map(|(block, stored)| (block, stored.record.node)).collect())
+    }
+
+    /// The blocks of `network` and their records.
+    pub async fn block_records(
+        &self,
+        network: &NetworkName,
+    ) -> Result<BTreeMap<Block, Stored<BlockRecord>>, ClusterError> {
+        let entries = self.store().list(&keys::blocks_prefix(network)).await?.entries;
+        Ok(read(&entries, |key| Some(keys::block_of(key)?.1)))
+    }
+
+    /// The record of one block, if the block has an owner.
+    pub async fn block_record(
+        &self,
+        network: &NetworkName,
+        block: &Block,
+    ) -> Result<Option<Stored<BlockRecord>>, ClusterError> {
+        let entry = self.store().get(&keys::block(network, block)).await?.entry;
+        let stored =
+            |entry: Entry| Ok(Stored { record: typed::decode(&entry)?, revision: entry.revision });
+        entry.map(stored).transpose()
+    }
+
+    /// The endpoints of `network`, by address.
+    pub async fn endpoints(
+        &self,
+        network: &NetworkName,
+    ) -> Result<BTreeMap<IpAddr, Stored<Endpoint>>, ClusterError> {
+        self.endpoints_under(&keys::endpoints_prefix(network)).await
+    }
+
+    /// The endpoints in one block of `network`, by address.
+    pub async fn endpoints_of_block(
+        &self,
+        network: &NetworkName,
+        block: &Block,
+    ) -> Result<BTreeMap<IpAddr, Stored<Endpoint>>, ClusterError> {
+        self.endpoints_under(&keys::endpoints_of_block(network, block)).await
+    }
+
+    async fn endpoints_under(
+        &self,
+        prefix: &str,
+    ) -> Result<BTreeMap<IpAddr, Stored<Endpoint>>, ClusterError> {
+        let entries = self.store().list(prefix).await?.entries;
+        Ok(read(&entries, |key| Some(keys::endpoint_of(key)?.2)))
+    }
+
+    /// Requests to this node for loans of `network`.
+    pub async fn requests(
+        &self,
+        network: &NetworkName,
+    ) -> Result<BTreeMap<LoanId, Stored<LoanRecord>>, ClusterError> {
+        let prefix = keys::requests_of(self.node(), network);
+        let entries = self.store().list(&prefix).await?.entries;
+        Ok(read(&entries, |key| Some(keys::request_of(key)?.2)))
+    }
+
+    /// One network as the store has it now.
+    pub async fn network_view(&self, network: &NetworkName) -> Result<NetworkView, ClusterError> {
+        Ok(NetworkView {
+            blocks: self.blocks(network).await?,
+            endpoints: self.endpoints(network).await?,
+            requests: self.requests(network).await?,
+        })
+    }
+
+    /// One group of blocks as the store has it now.
+    pub(crate) async fn group_view(
+        &self,
+        network: &NetworkName,
+        group: Group,
+    ) -> Result<GroupView, ClusterError> {
+        let blocks = self.store().list(&keys::blocks_of_group(network, group)).await?.entries;
+        let endpoints = self.endpoints_under(&keys::endpoints_of_group(network, group)).await?;
+        Ok(GroupView { blocks: read_owners(&blocks), endpoints })
+    }
+}
+
+/// Owners of blocks by the entries of their records.
+fn read_owners(entries: &[Entry]) -> BTreeMap<Block, NodeName> {
+    let records = read::<_, BlockRecord>(entries, |key| Some(keys::block_of(key)?.1));
+    records.into_iter().map(|(block, stored)| (block, stored.record.node)).collect()
+}
+
+/// Node records by their entries.
+pub(crate) fn read_nodes(entries: &[Entry]) -> BTreeMap<NodeName, NodeRecord> {
+    let records = read(entries, keys::node_of).into_iter();
+    records.map(|(name, stored)| (name, stored.record)).collect()
+}
+
+/// Nodes with a heartbeat.
+pub(crate) fn read_alive(entries: &[Entry]) -> BTreeSet<NodeName> {
+    entries.iter().filter_map(|entry| keys::alive_of(&entry.key)).collect()
+}
+
+/// Requests by their entries.
+pub(crate) fn read_requests(entries: &[Entry]) -> Requests {
+    let mut requests = Requests::new();
+    let of = |key: &str| keys::request_of(key).map(|(_, network, loan)| (network, loan));
+    for ((network, loan), stored) in read(entries, of) {
+        requests.entry(network).or_default().insert(loan, stored);
+    }
+    requests
+}
+
+/// Network definitions by their entries.
+pub(crate) fn read_networks(entries: &[Entry]) -> BTreeMap<NetworkName, Network> {
+    let definitions = read(entries, keys::network_of).into_iter();
+    definitions.map(|(name, stored)| (name, stored.record)).collect()
+}
+
+/// Nodes with their records and heartbeats.
+pub(crate) fn members(
+    nodes: &BTreeMap<NodeName, NodeRecord>,
+    alive: &BTreeSet<NodeName>,
+) -> Members {
+    let member = |(name, record): (&NodeName, &NodeRecord)| {
+        (name.clone(), Member { record: record.clone(), alive: alive.contains(name) })
+    };
+    nodes.iter().map(member).collect()
+}
+
+/// Decodes entries by key. An entry that cannot be read stops nothing but itself: it is reported
+/// once and left out.
+fn read<K: Ord, R: DeserializeOwned>(
+    entries: &[Entry],
+    key: impl Fn(&str) -> Option<K>,
+) -> BTreeMap<K, Stored<R>> {
+    static REPORTED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    let mut records = BTreeMap::new();
+    for entry in entries {
+        let Some(key) = key(&entry.key) else { continue };
+        match typed::decode(entry) {
+            Ok(record) => drop(records.insert(key, Stored { record, revision: entry.revision })),
+            Err(error) => {
+                let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+                if reported.get_or_insert_default().insert(entry.key.clone()) {
+                    warn!("{error}; the record is ignored");
+                }
+            }
+        }
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &str, value: &str) -> Entry {
+        Entry { key: key.into(), value: value.into(), revision: Revision::new(1) }
+    }
+
+    #[test]
+    fn ignores_records_that_cannot_be_read() {
+        let entries = [
+            entry("blocks/red/0-0/0-0-6", r#"{"node":"a","generation":0}"#),
+            entry("blocks/red/0-0/0-64-6", "{}"),
+            entry("blocks/red/0-0/nonsense", r#"{"node":"a","generation":0}"#),
+        ];
+        let owners = read_owners(&entries);
+        let owners: Vec<(String, &str)> =
+            owners.iter().map(|(block, node)| (block.to_string(), node.as_str())).collect();
+        assert_eq!(owners, [("0-0-6".to_owned(), "a")]);
+    }
+
+    #[test]
+    fn members_are_alive_while_they_have_a_heartbeat() {
+        let nodes = read_nodes(&[
+            entry("nodes/a", r#"{"machineId":"1"}"#),
+            entry("nodes/b", r#"{"machineId":"2"}"#),
+        ]);
+        let alive = read_alive(&[entry("alive/b", "\"2\""), entry("alive/c", "\"3\"")]);
+        let members = members(&nodes, &alive);
+        let alive: Vec<(&str, bool)> =
+            members.iter().map(|(name, member)| (name.as_str(), member.alive)).collect();
+        assert_eq!(alive, [("a", false), ("b", true)]);
+    }
+}

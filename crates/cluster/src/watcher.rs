@@ -1,0 +1,242 @@
+//! The cluster store, kept current by watches whose number does not grow with networks.
+//!
+//! One watch each follows the nodes, their heartbeats, the network definitions and the requests to
+//! this node, and one each of [`SHARDS`] follows small *revision keys*, of which every change of a
+//! block or an endpoint writes one. A change therefore costs a node the answer of one shard, and only
+//! a node that has the network reads the group of blocks that changed.
+//!
+//! A watch keeps its last state while the store cannot be reached: a store that is down is no reason
+//! to forget a peer. After any error the prefix is listed again, and what differs from the known
+//! revisions is read again, so no change is missed. As a cure for everything else each network is
+//! read completely from time to time.
+
+mod keeper;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{info, warn};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use weft_model::{Network, NetworkName, NodeName};
+use weft_store::keys::Shard;
+use weft_store::{Backoff, Entry, Store, StoreError, keys};
+
+use crate::Cluster;
+use crate::view::{self, Members, NetworkView, Requests};
+
+use keeper::{Event, Keeper};
+
+/// How long one question to the store may stay open.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// Least time between two answers. A store in which much changes, or one that does not wait before
+/// it answers, would otherwise keep the agent busy with reading.
+const PACE: Duration = Duration::from_millis(50);
+
+/// Network definitions by name.
+pub type Definitions = BTreeMap<NetworkName, Network>;
+
+/// A value that can be waited for; `None` until the store has answered for the first time.
+pub type Watched<T> = watch::Receiver<Option<Arc<T>>>;
+
+/// The cluster store as watched by this node's agent. Clones share the watches.
+#[derive(Clone)]
+pub struct Watcher {
+    members: Watched<Members>,
+    definitions: Watched<Definitions>,
+    requests: Watched<Requests>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Watcher {
+    /// Starts the watches. They end when the last clone is dropped. Called from within a runtime.
+    pub fn start(cluster: &Cluster) -> Self {
+        let (events, received) = mpsc::unbounded_channel();
+        let store = cluster.store();
+        let members = watch_members(store);
+        let definitions = project(follow(store, keys::networks_prefix().to_owned()), |entries| {
+            view::read_networks(entries)
+        });
+        let requests = project(follow(store, keys::requests_to(cluster.node())), |entries| {
+            view::read_requests(entries)
+        });
+        for shard in Shard::all() {
+            forward(shard, follow(store, keys::revisions_of_shard(shard)), events.downgrade());
+        }
+        tokio::spawn(Keeper::new(cluster.clone(), definitions.clone()).run(received));
+        Self { members, definitions, requests, events }
+    }
+
+    /// All nodes.
+    pub fn members(&self) -> Watched<Members> {
+        self.members.clone()
+    }
+
+    /// All network definitions.
+    pub fn definitions(&self) -> Watched<Definitions> {
+        self.definitions.clone()
+    }
+
+    /// Requests to this node.
+    pub fn requests(&self) -> Watched<Requests> {
+        self.requests.clone()
+    }
+
+    /// Blocks and endpoints of one network, for as long as the receiver lives. The requests in it
+    /// are left empty: see [`Watcher::requests`].
+    pub fn network(&self, name: &NetworkName) -> Watched<NetworkView> {
+        let (sender, receiver) = watch::channel(None);
+        // The keeper ends only together with the last clone of this.
+        let _ = self.events.send(Event::Interest(name.clone(), sender));
+        receiver
+    }
+}
+
+/// Waits until a watched value is another than the receiver saw last. Never resolves once the watch
+/// has ended.
+pub async fn changed<T>(watched: &mut Watched<T>) {
+    if watched.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The entries below a prefix, followed for as long as a receiver lives.
+fn follow(store: &Arc<dyn Store>, prefix: String) -> Watched<Vec<Entry>> {
+    let (sender, receiver) = watch::channel(None);
+    let store = store.clone();
+    tokio::spawn(async move {
+        let mut backoff = Backoff::new();
+        let mut failing = false;
+        while !sender.is_closed() {
+            let error = tokio::select! {
+                error = follow_until_error(&*store, &prefix, &sender, &mut backoff, &mut failing) => error,
+                () = sender.closed() => return,
+            };
+            let delay = backoff.next_delay();
+            if !failing {
+                warn!(
+                    "watching {prefix}: {error}; keeping the last known state, will retry in {:.1} s",
+                    delay.as_secs_f32()
+                );
+                failing = true;
+            }
+            tokio::time::sleep(delay).await;
+        }
+    });
+    receiver
+}
+
+/// Lists, then follows, until the store fails.
+async fn follow_until_error(
+    store: &dyn Store,
+    prefix: &str,
+    sender: &watch::Sender<Option<Arc<Vec<Entry>>>>,
+    backoff: &mut Backoff,
+    failing: &mut bool,
+) -> StoreError {
+    let mut listing = match store.list(prefix).await {
+        Ok(listing) => listing,
+        Err(error) => return error,
+    };
+    loop {
+        let answered = Instant::now();
+        backoff.reset();
+        if std::mem::take(failing) {
+            info!("watching {prefix}: the {} answers again", store.describe());
+        }
+        let entries = Arc::new(listing.entries);
+        sender.send_if_modified(|last| {
+            let changed = last.as_ref() != Some(&entries);
+            *last = Some(entries);
+            changed
+        });
+        tokio::time::sleep_until(answered + PACE).await;
+        listing = match store.next_listing(prefix, &listing.cursor, WAIT).await {
+            Ok(listing) => listing,
+            Err(error) => return error,
+        };
+    }
+}
+
+/// A watched value computed from a watched list of entries.
+fn project<T: PartialEq + Send + Sync + 'static>(
+    mut entries: Watched<Vec<Entry>>,
+    read: impl Fn(&[Entry]) -> T + Send + 'static,
+) -> Watched<T> {
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            if let Some(entries) = entries.borrow_and_update().clone() {
+                publish(&sender, read(&entries));
+            }
+            tokio::select! {
+                () = sender.closed() => return,
+                () = changed(&mut entries) => {}
+            }
+        }
+    });
+    receiver
+}
+
+/// Puts `value` into a watch; wakes its receivers only if it is another.
+fn publish<T: PartialEq>(sender: &watch::Sender<Option<Arc<T>>>, value: T) {
+    sender.send_if_modified(|last| {
+        let is_new = last.as_deref() != Some(&value);
+        if is_new {
+            *last = Some(Arc::new(value));
+        }
+        is_new
+    });
+}
+
+/// Nodes with their records and heartbeats, from the two prefixes.
+fn watch_members(store: &Arc<dyn Store>) -> Watched<Members> {
+    let nodes = follow(store, keys::nodes_prefix().to_owned());
+    let mut nodes = project(nodes, view::read_nodes);
+    let mut alive = project(follow(store, keys::alive_prefix().to_owned()), view::read_alive);
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let known = nodes.borrow_and_update().clone();
+            if let (Some(nodes), Some(alive)) = (known, alive.borrow_and_update().clone()) {
+                publish(&sender, view::members(&nodes, &alive));
+            }
+            tokio::select! {
+                () = sender.closed() => return,
+                () = changed(&mut nodes) => {}
+                () = changed(&mut alive) => {}
+            }
+        }
+    });
+    receiver
+}
+
+/// Tells the keeper what a shard's revision keys are, whenever they change.
+fn forward(
+    shard: Shard,
+    mut revisions: Watched<Vec<Entry>>,
+    events: mpsc::WeakUnboundedSender<Event>,
+) {
+    tokio::spawn(async move {
+        loop {
+            let known = revisions.borrow_and_update().clone();
+            let Some(events) = events.upgrade() else { return };
+            if let Some(entries) = known
+                && events.send(Event::Revisions(shard, entries)).is_err()
+            {
+                return;
+            }
+            drop(events);
+            changed(&mut revisions).await;
+        }
+    });
+}
+
+/// Returns whether the watched heartbeats and records show this node registered and alive; `true`
+/// while the store has not answered.
+pub fn shows_alive(members: &mut Watched<Members>, node: &NodeName) -> bool {
+    let Some(members) = members.borrow_and_update().clone() else { return true };
+    members.get(node).is_some_and(|member| member.alive && !member.record.removing)
+}

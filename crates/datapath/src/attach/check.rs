@@ -1,0 +1,74 @@
+//! Comparison of a veth with what it should be.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use weft_model::MacAddr;
+
+use crate::DatapathError;
+use crate::netlink::Netlink;
+
+/// The container's end as it should be.
+#[derive(Debug)]
+pub struct Expected<'a> {
+    /// Its name.
+    pub ifname: &'a str,
+    /// Its MAC, if that is known.
+    pub mac: Option<MacAddr>,
+    /// Its addresses.
+    pub addresses: &'a [IpNetwork],
+    /// The destinations and next hops of its routes.
+    pub routes: &'a [(IpNetwork, Option<IpAddr>)],
+}
+
+/// Differences of the container's end from what it should be; none if it is right. `netlink` is connected
+/// in the container's namespace.
+pub async fn check_interface(
+    netlink: &Netlink,
+    expected: &Expected<'_>,
+) -> Result<Vec<String>, DatapathError> {
+    let name = expected.ifname;
+    let Some(link) = netlink.link(name).await? else {
+        return Ok(vec![format!("interface {name} is missing in the container")]);
+    };
+    let mut differences = vec![];
+    if !link.up {
+        differences.push(format!("interface {name} is down"));
+    }
+    if let (Some(mac), Some(is)) = (expected.mac, link.mac)
+        && mac != is
+    {
+        differences.push(format!("interface {name} has MAC {is}, not {mac}"));
+    }
+    let addresses = netlink.addresses(link.index).await?;
+    for address in expected.addresses.iter().filter(|address| !addresses.contains(address)) {
+        differences.push(format!("interface {name} lacks address {address}"));
+    }
+    let routes = netlink.routes(link.index).await?;
+    for (dst, gw) in expected.routes {
+        let same = |(to, by): &(IpNetwork, Option<IpAddr>)| to == dst && (gw.is_none() || by == gw);
+        if !routes.iter().any(same) {
+            differences.push(format!("interface {name} lacks the route to {dst}"));
+        }
+    }
+    Ok(differences)
+}
+
+/// Differences of the host end from what it should be: a port of the bridge, and up.
+pub async fn check_port(
+    netlink: &Netlink,
+    host_end: &str,
+    bridge: u32,
+) -> Result<Vec<String>, DatapathError> {
+    let Some(link) = netlink.link(host_end).await? else {
+        return Ok(vec![format!("host end {host_end} is missing")]);
+    };
+    let mut differences = vec![];
+    if link.bridge != Some(bridge) {
+        differences.push(format!("host end {host_end} is not a port of the network's bridge"));
+    }
+    if !link.up {
+        differences.push(format!("host end {host_end} is down"));
+    }
+    Ok(differences)
+}
