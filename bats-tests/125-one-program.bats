@@ -58,7 +58,7 @@ files_of() {
         done' files
 }
 
-# same VERB CONTAINER [JQ [NET]]: the call says the same on both hosts, and leaves the same. What it says is in output.
+# same VERB CONTAINER [JQ [NET]]: the call says the same on both hosts, and leaves the same; output has what it says.
 same() {
     local verb=$1 container=$2 conf host
     conf=$(jq "${3:-.}" <<<"${4:-$NET}") || return 1

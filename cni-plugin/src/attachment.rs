@@ -12,11 +12,11 @@ use weft_wiring::{Host, WiringError};
 
 use crate::error::cni_error;
 
-/// What every verb on an attachment needs.
+/// A call about an attachment, with all that its verb needs.
 pub(crate) struct Call {
-    /// Which attachment.
+    /// The attachment.
     pub(crate) attachment: Attachment,
-    /// What the configuration says of the network.
+    /// The configuration of the network.
     pub(crate) conf: NetConf,
     /// The network on this host.
     pub(crate) host: Host,
@@ -32,7 +32,7 @@ impl Call {
         Ok(Self { conf: conf(request)?, host: host()?, attachment, ipam })
     }
 
-    /// Which address this host takes in the network: none that the IPAM plugin may give away.
+    /// The address that this host takes in the network: none that the IPAM plugin may give away.
     pub(crate) fn own_address(&self) -> OwnAddress {
         match self.ipam.as_deref() {
             None | Some(weft_ipam::NAME) => OwnAddress::Reserved,

@@ -1,5 +1,5 @@
-//! CHECK: the attachment is as ADD left it, as far as the previous result tells; later plugins of the
-//! chain may have changed what the result says.
+//! CHECK: the attachment is as ADD left it, as far as the previous result tells; later plugins of
+//! the chain may have changed what the result says.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! DEL: the interface and the address are gone afterwards, also if they were gone before. Neither the
-//! sandbox nor the cluster store is needed.
+//! DEL: the interface and the address are gone afterwards, also if they were gone before. Neither
+//! the sandbox nor the cluster store is needed.
 
 use weft_cni::{CniError, Request};
 use weft_wiring::detach::detach;

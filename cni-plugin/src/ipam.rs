@@ -1,12 +1,12 @@
 //! The IPAM plugin, in this process or in its own.
 //!
-//! `weft-ipam` is this very program under another name. Where the file that `CNI_PATH` leads to is the
-//! one that this process runs, its library is called instead of a process: the same request, the same
-//! result, and a process less for each container. Any other plugin, a copy of this one and another
-//! build of it are started as the specification says.
+//! `weft-ipam` is this very program under another name. Where the file that `CNI_PATH` leads to is
+//! the one that this process runs, its library is called instead of a process: the same request,
+//! the same result, and a process less for each container. Any other plugin, a copy of this one
+//! and another build of it are started as the specification says.
 //!
-//! A process takes about a millisecond to start. So it is started first and handed its configuration
-//! when it is time.
+//! A process takes about a millisecond to start. So it is started first and handed its
+//! configuration when it is time.
 
 use weft_cni::delegate::{Delegate, Running};
 use weft_cni::{CniError, CniResult, Request, Verb, code};

@@ -1,22 +1,25 @@
-//! `weft`: the CNI main plugin. It connects a container to an overlay network and takes it off again.
+//! `weft`: the CNI main plugin. It connects a container to an overlay network and takes it off
+//! again.
 //!
 //! # The life of one attachment
 //!
-//! The runtime execs `weft` with a network namespace and a configuration. The IPAM gives an address:
-//! `weft-ipam` in this very process, any other plugin in its own. The MAC follows from it, and `weft`
-//! makes a veth pair with one end in the namespace and the other as a port of the network's bridge,
-//! protects the port, sets address and routes, and that is all: peers know the address already, since
-//! they know the block that it lies in. No firewall rule, no store, no agent takes part.
+//! The runtime execs `weft` with a network namespace and a configuration. The IPAM gives an
+//! address: `weft-ipam` in this very process, any other plugin in its own. The MAC follows from
+//! it, and `weft` makes a veth pair with one end in the namespace and the other as a port of the
+//! network's bridge, protects the port, sets address and routes, and that is all: peers know the
+//! address already, since they know the block that it lies in. No firewall rule, no store, no
+//! agent takes part.
 //!
 //! Only the first container of a network on a node takes more: the bridge, the VXLAN device, the
-//! node's own address, the firewall rules. What was made is noted, and the note is what later calls
-//! go by; when the kernel disagrees with the note, everything is made sure of again.
+//! node's own address, the firewall rules. What was made is noted, and the note is what later
+//! calls go by; when the kernel disagrees with the note, everything is made sure of again.
 //!
 //! - [`attachment`]: a call, checked.
 //! - [`add`], [`del`], [`check`], [`gc`], [`status`]: a verb each.
 //! - [`ipam`]: the IPAM plugin, in this process or in its own.
 //!
-//! The work is done by [`weft_wiring`] and [`weft_allocator`]; here it is parsed, called and printed.
+//! The work is done by [`weft_wiring`] and [`weft_allocator`]; here it is parsed, called and
+//! printed.
 
 pub mod add;
 pub mod attachment;

@@ -1,5 +1,5 @@
-//! `weft` and `weft-ipam`, one program under two names: what the container runtime and other plugins
-//! exec. The name that it is called by decides which of the two plugins it is.
+//! `weft` and `weft-ipam`, one program under two names: what the container runtime and other
+//! plugins exec. The name that it is called by decides which of the two plugins it is.
 
 use std::process::ExitCode;
 

@@ -28,7 +28,8 @@ pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
     Err(CniError::new(
         code::LIMITED_CONNECTIVITY,
         format!(
-            "weftd does not run on node {node}: what other nodes change is not noticed here; start it"
+            "weftd does not run on node {node}: what other nodes change is not noticed here; start \
+             it"
         ),
     ))
 }

@@ -14,7 +14,7 @@ use crate::error::cni_error;
 pub struct Call {
     /// The network's name.
     pub network: NetworkName,
-    /// What the configuration says of it.
+    /// The configuration of it.
     pub conf: NetConf,
     /// This node.
     pub node: NodeConfig,

@@ -68,7 +68,7 @@ async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(
             }
         }
     }
-    // What was seen alive, or is freed, begins anew.
+    // A holder that was seen alive, or is freed, begins again.
     *suspects = seen;
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! An address on request: from the node's own files where they suffice, else with the cluster store.
+//! An address on request: from the node's own files where they suffice, else with the cluster
+//! store.
 //!
-//! This is what a plugin or a driver calls. What it asks for is an [`AddressRequest`], what it gets an
-//! [`AddressGrant`] that only has to be formatted. The same holder that asks again gets the same
-//! address; a failed request reserves nothing.
+//! This is what a plugin or a driver calls. What it asks for is an [`AddressRequest`], what it
+//! gets an [`AddressGrant`] that only has to be formatted. The same holder that asks again gets
+//! the same address; a failed request reserves nothing.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -27,8 +28,8 @@ pub struct AddressRequest {
     /// The holder of the address.
     pub holder: Holder,
     /// Wanted addresses, at most one host number of the network. Addresses of other networks are
-    /// ignored beside one of this network: some runtimes name all addresses of a container to each of
-    /// its networks.
+    /// ignored beside one of this network: some runtimes name all addresses of a container to each
+    /// of its networks.
     pub wanted: Vec<IpAddr>,
     /// The container's network namespace, by which it is known whether it is still there.
     pub sandbox: Option<Sandbox>,
@@ -146,10 +147,11 @@ impl AddressRequest {
     }
 }
 
-/// Gives the holder an address. The cluster is connected to only if this node's files do not suffice.
+/// Gives the holder an address. The cluster is connected to only if this node's files do not
+/// suffice.
 ///
-/// That can take a while. The caller may be gone by then, and its release may have come before: then
-/// `still_wanted` says no, and nothing is reserved.
+/// That can take a while. The caller may be gone by then, and its release may have come before:
+/// then `still_wanted` says no, and nothing is reserved.
 pub async fn acquire(
     data_dir: &Path,
     connect: impl FnOnce() -> Result<Cluster, ClusterError>,
@@ -162,8 +164,9 @@ pub async fn acquire(
     acquire_in_cluster(data_dir, &connect()?, request, still_wanted).await
 }
 
-/// Gives the holder an address by this node's files alone; `None` if they do not suffice: the network
-/// is new to the node, its blocks are full, or the cluster may know an address of the identity.
+/// Gives the holder an address by this node's files alone; `None` if they do not suffice: the
+/// network is new to the node, its blocks are full, or the cluster may know an address of the
+/// identity.
 pub fn acquire_locally(
     data_dir: &Path,
     request: &AddressRequest,
@@ -183,8 +186,8 @@ pub fn acquire_locally(
     }
 }
 
-/// Returns whether the node's own files tell which address it is to be. An identity that is not known
-/// here may have an address by which the cluster knows it.
+/// Returns whether the node's own files tell which address it is to be. An identity that is not
+/// known here may have an address by which the cluster knows it.
 fn is_local(ledger: &Ledger, request: &AddressRequest, want: Want) -> Result<bool, FileError> {
     let Some(sticky) = &request.sticky else { return Ok(true) };
     Ok(matches!(want, Want::Exactly(..))

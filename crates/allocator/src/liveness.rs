@@ -1,8 +1,8 @@
-//! Whether a container is still there: the one place that judges it.
+//! The one place that judges whether a container is still there.
 //!
 //! The evidence is its network namespace, at its path or in any process; the host end of its veth,
-//! which the kernel removes with that namespace; and what the runtime said, if it was heard. Callers
-//! bring what they know and get the same answer for the same evidence.
+//! which the kernel removes with that namespace; and what the runtime said, if it was heard.
+//! Callers bring what they know and get the same answer for the same evidence.
 
 use std::collections::HashSet;
 
@@ -28,8 +28,8 @@ pub enum Runtime {
     Silent,
     /// It knows the attachment.
     Lists,
-    /// It does not know the attachment. Several runtimes may share a node and its networks, and each
-    /// knows only its own containers.
+    /// It does not know the attachment. Several runtimes may share a node and its networks, and
+    /// each knows only its own containers.
     DoesNotList,
 }
 
@@ -38,14 +38,14 @@ pub enum Runtime {
 pub struct Evidence<'a> {
     /// The sandbox that its reservation was made for.
     pub sandbox: Option<&'a Sandbox>,
-    /// Whether the host end of its veth is there, or may be; `false` too if the caller has not
+    /// Presence of the host end of its veth, certain or possible; `false` too if the caller has not
     /// looked.
     pub has_host_end: bool,
     /// The runtime's statement.
     pub runtime: Runtime,
 }
 
-/// The network namespaces that are there, by one pass over all processes.
+/// The network namespaces that are there, read from all processes once.
 #[derive(Debug)]
 pub struct Living {
     /// The namespaces of all processes; `None` if they could not be read.
@@ -84,8 +84,8 @@ impl Living {
         }
     }
 
-    /// Returns whether the very namespace that was noted lives on. The kernel gives the number of one
-    /// that is gone to the next: what another sandbox has at its path is that one's.
+    /// Returns whether the very namespace that was noted lives on. The kernel gives the number of
+    /// one that is gone to the next: what another sandbox has at its path is that one's.
     fn has(&self, sandbox: &Sandbox, noted: Inode) -> bool {
         Sandbox::observe(&sandbox.netns).identity == Some(noted)
             || !self.paths.contains(&noted)

@@ -1,10 +1,10 @@
 //! Addresses for containers that do not exist yet.
 //!
-//! A program that learns of a container's address before it makes the container's interface prepares
-//! the address under an id of its own choice, renews the lease, and settles it when the attachment is
-//! there. Until then neither a runtime's GC nor the sweep touches it, for it belongs to no container;
-//! once the lease is over it is freed. Each step may be repeated and may be cut short: the address has
-//! one holder at any time, or is free.
+//! A program that learns of a container's address before it makes the container's interface
+//! prepares the address under an id of its own choice, renews the lease, and settles it when the
+//! attachment is there. Until then neither a runtime's GC nor the sweep touches it, for it belongs
+//! to no container; once the lease is over it is freed. Each step may be repeated and may be cut
+//! short: the address has one holder at any time, or is free.
 
 use std::path::Path;
 
@@ -19,8 +19,8 @@ use crate::release::{Reason, free};
 
 /// The holder that stands for `id` until `expires`, in seconds since 1970.
 ///
-/// [`acquire`](crate::address::acquire) for this holder prepares an address: the same id gets the same
-/// address and the new lease.
+/// [`acquire`](crate::address::acquire) for this holder prepares an address: the same id gets the
+/// same address and the new lease.
 pub fn holder(id: &PreparedId, expires: u64) -> Holder {
     Holder::Prepared { id: id.clone(), expires }
 }
@@ -42,8 +42,8 @@ pub fn renew(
     }
 }
 
-/// Hands the address that was prepared under `id` to `attachment`, which is in `sandbox`. Asked again,
-/// it says the same.
+/// Hands the address that was prepared under `id` to `attachment`, which is in `sandbox`. Asked
+/// again, it says the same.
 pub fn settle(
     data_dir: &Path,
     id: &PreparedId,

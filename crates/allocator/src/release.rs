@@ -1,8 +1,8 @@
 //! Giving addresses back, always with a reason.
 //!
-//! A reservation that was looked at and judged is freed only if it is still the very same: its holder
-//! may have got another one since. A DEL is the exception: it names the holder, and whatever that
-//! holds then is to go.
+//! A reservation that was looked at and judged is freed only if it is still the very same: its
+//! holder may have got another one since. A DEL is the exception: it names the holder, and
+//! whatever that holds then is to go.
 
 use std::fmt;
 use std::path::Path;
@@ -82,8 +82,8 @@ pub fn free_expired(ledger: &Ledger) -> Result<Vec<Reservation>, FileError> {
     Ok(freed)
 }
 
-/// Frees what `holder` holds in `network` on this node, and returns it. Nothing held is no error, nor
-/// that the network, its definition or the cluster store is gone.
+/// Frees what `holder` holds in `network` on this node, and returns it. Nothing held is no error,
+/// nor that the network, its definition or the cluster store is gone.
 pub fn release(
     data_dir: &Path,
     network: &NetworkName,

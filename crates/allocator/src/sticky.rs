@@ -111,8 +111,8 @@ pub(crate) async fn of_block(
     Ok(kept)
 }
 
-/// Frees the addresses of this node whose time is over: of identities that have not come back, which
-/// are deleted from the cluster store, and of prepared containers that were not made.
+/// Frees the addresses of this node whose time is over: of identities that have not come back,
+/// which are deleted from the cluster store, and of prepared containers that were not made.
 pub async fn expire(cluster: &Cluster, ledger: &Ledger) -> Result<(), AllocatorError> {
     let network = ledger.network();
     let name = network.name();

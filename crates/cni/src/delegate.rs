@@ -66,8 +66,8 @@ impl Delegate {
         }
     }
 
-    /// Returns whether the plugin is the very file that this process runs, by whatever name: what it
-    /// would do can be done here. A copy of it, or another build, is not.
+    /// Returns whether the plugin is the very file that this process runs, by whatever name: what
+    /// it would do can be done here. A copy of it, or another build, is not.
     pub fn is_this_program(&self) -> bool {
         std::fs::metadata("/proc/self/exe").is_ok_and(|own| identity(&own) == self.identity)
     }
@@ -126,7 +126,8 @@ impl Running {
         self.finish().map(drop)
     }
 
-    /// Waits for the result. One that does not say its version is of `assumed`, the configuration's.
+    /// Waits for the result. One that does not say its version is of `assumed`, the
+    /// configuration's.
     pub fn wait_result(self, assumed: Version) -> Result<CniResult, CniError> {
         let name = self.name.clone();
         let stdout = self.finish()?;

@@ -1,8 +1,8 @@
 //! The CNI protocol, versions 0.1.0 to 1.1.0, from the plugin's side, and nothing else.
 //!
-//! A plugin implements [`Plugin`] and hands itself to [`run`]. What it gets is a [`Request`] that has
-//! passed every check the specification asks for; what it returns is printed in the shape of the
-//! version that the caller speaks.
+//! A plugin implements [`Plugin`] and hands itself to [`run`]. What it gets is a [`Request`] that
+//! has passed every check the specification asks for; what it returns is printed in the shape of
+//! the version that the caller speaks.
 //!
 //! - [`version`]: versions, and what each of them knows.
 //! - [`env`]: the parameters in the environment.

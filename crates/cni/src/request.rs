@@ -161,8 +161,8 @@ impl Request {
             .collect())
     }
 
-    /// The MAC that the caller asks for: that of `runtimeConfig.mac`, else that of `args.cni.mac`, else
-    /// that of `MAC` in `CNI_ARGS`.
+    /// The MAC that the caller asks for: that of `runtimeConfig.mac`, else that of `args.cni.mac`,
+    /// else that of `MAC` in `CNI_ARGS`.
     pub fn requested_mac(&self) -> Result<Option<String>, CniError> {
         let by_args = self.args_cni("mac")?;
         for (key, value) in
@@ -189,8 +189,8 @@ impl Request {
         }
     }
 
-    /// Which attachments the runtime knows. The specification's key comes before the one that libcni
-    /// wrote by mistake for a while.
+    /// Which attachments the runtime knows. The specification's key comes before the one that
+    /// libcni wrote by mistake for a while.
     pub fn valid_attachments(&self) -> Result<ValidAttachments, CniError> {
         let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"];
         let Some((key, value)) =

@@ -1,7 +1,7 @@
 //! Holders of addresses, and the names of the files that stand for them.
 //!
-//! A reservation is a file, and its name is the holder's identity: two holders never share one. This
-//! is the only place that knows how such names are made and read.
+//! A reservation is a file, and its name is the holder's identity: two holders never share one.
+//! This is the only place that knows how such names are made and read.
 
 use std::fmt;
 

@@ -17,7 +17,7 @@ use crate::index::{Fresh, Index, Slot, State};
 use crate::layout::NetworkDir;
 use crate::reservation::{Reservation, Sandbox, Sticky};
 
-/// Which address is wanted.
+/// The wanted address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// The one that has been free for longest.
@@ -26,7 +26,7 @@ pub enum Want {
     Exactly(PoolIndex, HostNumber),
 }
 
-/// What is noted of a holder.
+/// Notes on a holder.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct About<'a> {
     /// Its sandbox, by which it is known whether it is still there.
@@ -41,7 +41,7 @@ impl<'a> From<Option<&'a Sandbox>> for About<'a> {
     }
 }
 
-/// What became of a wish for an address.
+/// Outcome of a request for an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The holder has an address: a new one, or the one it had before. A holder that asks again for
@@ -88,7 +88,7 @@ impl Ledger {
         Ok(Self { data_dir: data_dir.to_owned(), dir, network, fingerprint: hash(&pools) })
     }
 
-    /// Where the ledger's files lie.
+    /// Paths of the ledger's files.
     pub fn dir(&self) -> &NetworkDir {
         &self.dir
     }
@@ -142,8 +142,8 @@ impl Ledger {
         self.release_locked(&mut locked, holder)
     }
 
-    /// Takes back this very reservation, and says whether it was still there: its holder may have got
-    /// another one since it was read.
+    /// Takes back this very reservation, and says whether it was still there: its holder may have
+    /// got another one since it was read.
     pub fn release_exactly(&self, reservation: &Reservation) -> Result<bool, FileError> {
         let mut locked = self.lock()?;
         if self.reservation(&reservation.holder)?.as_ref() != Some(reservation) {
@@ -186,7 +186,7 @@ impl Ledger {
         }
     }
 
-    /// What `holder` holds. Takes no lock: one file tells.
+    /// The reservation of `holder`. Takes no lock: one file tells.
     pub fn reservation(&self, holder: &Holder) -> Result<Option<Reservation>, FileError> {
         read_reservation(&self.dir.reservation(holder))
     }
@@ -198,8 +198,8 @@ impl Ledger {
         Ok(all)
     }
 
-    /// The reservations whose files' names give a holder that is `wanted`, past damaged ones. What is
-    /// damaged stays set aside: the index knows its address.
+    /// The reservations whose files' names give a holder that is `wanted`, past damaged ones. What
+    /// is damaged stays set aside: the index knows its address.
     fn reservations_with(
         &self,
         wanted: impl Fn(Option<HolderKey>) -> bool,
@@ -226,12 +226,12 @@ impl Ledger {
         Ok(blocks)
     }
 
-    /// Whether this node knows `block` to be its own.
+    /// Returns whether this node knows `block` to be its own.
     pub fn owns(&self, block: &Block) -> bool {
         self.dir.block(block).exists()
     }
 
-    /// How many addresses are free and held in all owned blocks.
+    /// Counts of free and held addresses in all owned blocks.
     pub fn counts(&self) -> Result<Counts, FileError> {
         Ok(self.lock()?.index.counts())
     }
@@ -290,9 +290,9 @@ impl Ledger {
     }
 
     /// Moves the directory of the network, with all that is in it, to `grave`, unless a container
-    /// holds an address or will: one is reserved for it and its lease runs. Returns whether it did. A
-    /// process that waits for the lock meanwhile, to reserve something, gets an error and not an
-    /// address of a network that is going away.
+    /// holds an address or will: one is reserved for it and its lease runs. Returns whether it
+    /// did. A process that waits for the lock meanwhile, to reserve something, gets an error and
+    /// not an address of a network that is going away.
     pub fn retire(&self, grave: &Path) -> Result<bool, FileError> {
         let _locked = self.lock()?;
         for name in files::names_in(&self.dir.reservations())? {
@@ -334,7 +334,7 @@ impl Ledger {
         files::put(&self.dir.block(block), &self.scratch(), base.to_string().as_bytes())
     }
 
-    /// Notes the sandbox of an attachment that asks again, which may be in another one by now, and
+    /// Notes the sandbox of an attachment that asks again, which may be in another one, and
     /// the lease of a prepared holder.
     fn renew(
         &self,
@@ -357,7 +357,7 @@ impl Ledger {
         files::put(&path, &self.scratch(), &files::json::line(&path, reservation)?)
     }
 
-    /// Where files are written before they are renamed into place; under the lock there is but
+    /// Path that files are written to before they are renamed into place; under the lock there is but
     /// one at a time.
     fn scratch(&self) -> PathBuf {
         self.dir.root().join(".new")

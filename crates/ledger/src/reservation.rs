@@ -33,7 +33,7 @@ impl Sandbox {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reservation {
-    /// Who holds it.
+    /// Its holder.
     pub holder: Holder,
     /// The pool.
     pub pool: PoolIndex,
@@ -53,7 +53,7 @@ pub struct Reservation {
     /// The prepared reservation that this one was settled from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<PreparedId>,
-    /// When it was made, in seconds since 1970.
+    /// Time of its making, in seconds since 1970.
     pub created: u64,
 }
 

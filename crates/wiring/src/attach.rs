@@ -1,8 +1,8 @@
 //! Connects a container to a network on this host.
 //!
-//! With the address known, the veth is made with its MAC in one message; then its port is protected,
-//! and only then does the container's end go up: there is no carrier before the port lets through
-//! that MAC alone. A failed attempt leaves nothing.
+//! With the address known, the veth is made with its MAC in one message; then its port is
+//! protected, and only then does the container's end go up: there is no carrier before the port
+//! lets through that MAC alone. A failed attempt leaves nothing.
 //!
 //! The container's end goes into its sandbox and is configured there, or stays on the host under a
 //! name of the caller's choice for another program to move and configure.
@@ -71,7 +71,7 @@ pub struct AttachRequest<'a> {
     pub attachment: &'a Attachment,
     /// The address that this host takes in the network, where the network has to be made again.
     pub own_address: OwnAddress,
-    /// Whether the container may reach itself by way of its own service address.
+    /// With it, the container reaches itself by way of its own service address.
     pub hairpin: Hairpin,
     /// The wanted MAC; without one it follows from the address.
     pub mac: Option<MacAddr>,
@@ -99,8 +99,8 @@ pub struct Attached {
 }
 
 impl Host {
-    /// The network called `name` on this host, as `spec` asks for it; put on the host first if it is
-    /// not there. In the usual case this reads two files and asks the kernel for two links.
+    /// The network called `name` on this host, as `spec` asks for it; put on the host first if it
+    /// is not there. In the usual case this reads two files and asks the kernel for two links.
     pub async fn ready(
         &self,
         name: &NetworkName,
@@ -121,8 +121,8 @@ impl Host {
         Ok(Ready { network, state })
     }
 
-    /// Connects a container to the network that is [`ready`](Self::ready). After an error nothing is
-    /// left of the attempt; what an earlier one connected stays.
+    /// Connects a container to the network that is [`ready`](Self::ready). After an error nothing
+    /// is left of the attempt; what an earlier one connected stays.
     pub async fn attach(
         &self,
         ready: Ready,
@@ -171,7 +171,8 @@ impl Host {
         let (state, made_port) = self.make_port(&network, state, &mut port, request).await?;
         let made = host_end.clone();
         undo.push(async move { attach::delete_port(self.netlink(), &made).await });
-        // Before there is a carrier: afterwards the host's end would have a link-local address already.
+        // Before there is a carrier: afterwards the host's end would have a link-local address
+        // already.
         let security = PortSecurity {
             index: made_port.host_end,
             name: &host_end,
@@ -194,8 +195,8 @@ impl Host {
         Ok(Attached { state, bridge, host_end, host_mac, mac })
     }
 
-    /// The network with all the pools that the container's addresses lie in: the IPAM may be the first
-    /// on this host to learn of a pool.
+    /// The network with all the pools that the container's addresses lie in: the IPAM may be the
+    /// first on this host to learn of a pool.
     async fn extended(
         &self,
         ready: Ready,

@@ -18,8 +18,8 @@ pub async fn detach(netlink: &Netlink, attachment: &Attachment) -> Result<bool, 
 }
 
 impl Host {
-    /// Differences between the attachment and what it should be, in words: of the network's devices,
-    /// the host end, and the interface in the container.
+    /// Differences between the attachment and what it should be, in words: of the network's
+    /// devices, the host end, and the interface in the container.
     pub async fn differences(
         &self,
         attachment: &Attachment,

@@ -1,4 +1,4 @@
-//! What a failed attempt takes back, in reverse order.
+//! Steps that a failed attempt takes back, in reverse order.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -19,8 +19,8 @@ impl<'a> Undo<'a> {
         self.0.push(Box::pin(async { step.await.map(drop).map_err(|error| error.to_string()) }));
     }
 
-    /// Takes everything back, the last first. A failure is logged and the rest goes on: the caller of a
-    /// failed attempt deletes what may be left.
+    /// Takes everything back, the last first. A failure is logged and the rest goes on: the caller
+    /// of a failed attempt deletes what may be left.
     pub async fn run(self) {
         for step in self.0.into_iter().rev() {
             if let Err(error) = step.await {

@@ -1,7 +1,7 @@
 //! Containers connected to a network and taken off again, on a host that is a network namespace.
 //!
-//! These tests need root and are ignored unless asked for (`cargo test -- --ignored`). The kernel is
-//! looked at with the system's own tools, not with the code under test.
+//! These tests need root and are ignored unless asked for (`cargo test -- --ignored`). The kernel
+//! is looked at with the system's own tools, not with the code under test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
@@ -88,6 +88,10 @@ fn attachment() -> Attachment {
     }
 }
 
+/// Reaches the host. The kernel has the port forward a moment after the interface is up: the first
+/// packet may come too early on a busy machine.
+const PING: &str = "busybox ping -c 3 -W 1 10.9.0.2";
+
 const MAC: &str = "02:42:0a:09:00:05";
 
 impl Ground {
@@ -129,7 +133,7 @@ fn connects_a_container_and_takes_it_off_again() {
         for part in [MAC, "inet 10.9.0.5/24", "default via 10.9.0.1"] {
             assert!(shown.contains(part), "{part} is missing in:\n{shown}");
         }
-        sh_in(&c1, "busybox ping -c 1 -W 1 10.9.0.2");
+        sh_in(&c1, PING);
         let expected = Expected {
             ifname: "eth0",
             mac: MAC.parse().ok(),
@@ -172,7 +176,7 @@ fn leaves_the_container_end_on_the_host_for_another_program_to_move() {
                 "nsenter --net={netns} ip link set weft-c1 netns $$ name eth0
                 ip address add 10.9.0.5/24 dev eth0
                 ip link set eth0 up
-                busybox ping -c 1 -W 1 10.9.0.2"
+                {PING}"
             ),
         );
         assert!(detach(ground.host.netlink(), &attachment).await.unwrap());
@@ -205,7 +209,7 @@ fn a_second_attempt_is_refused_and_leaves_the_first_connected() {
         let error = ground.attach(&attachment, end, &[]).await.unwrap_err();
         assert!(matches!(error, WiringError::InterfaceExists { .. }), "{error}");
         assert!(ground.host.is_attached(&attachment).await);
-        sh_in(&c1, "busybox ping -c 1 -W 1 10.9.0.2");
+        sh_in(&c1, PING);
     });
 }
 
@@ -217,6 +221,6 @@ fn makes_a_bridge_again_that_has_gone_since_it_was_looked_at() {
         let bridge = device::bridge(ground.ready.network.vni());
         sh(&format!("ip link delete {bridge}"));
         ground.attach(&attachment, ContainerEnd::Inside(&c1), &[]).await.unwrap();
-        sh_in(&c1, "busybox ping -c 1 -W 1 10.9.0.2");
+        sh_in(&c1, PING);
     });
 }

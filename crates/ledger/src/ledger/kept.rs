@@ -14,7 +14,7 @@ impl Ledger {
         read_reservation(&self.dir.reservations().join(kept_file_name(id)))
     }
 
-    /// Whether this node's own files tell which address an identity has.
+    /// Returns whether this node's own files tell which address an identity has.
     pub fn keeps_for(&self, sticky: &Sticky) -> Result<bool, FileError> {
         Ok(self.lock()?.kept_slot(Some(sticky), Want::Any)?.is_some())
     }
@@ -50,7 +50,7 @@ impl Ledger {
     }
 }
 
-/// What stands for an address that is kept from now on.
+/// The reservation that keeps an address from now on.
 pub(super) fn kept_reservation(of: &Reservation, sticky: &Sticky) -> Reservation {
     let until = now().saturating_add(sticky.keep);
     Reservation {
@@ -84,14 +84,14 @@ impl Locked<'_> {
         Ok(slot.map(|slot| (slot, kept)))
     }
 
-    /// Whether an address is to be kept for an identity, and none is yet. A file that no slot stands
-    /// behind was left by a call that was killed.
+    /// Returns whether an address is to be kept for an identity, and none is yet. A file that no slot
+    /// stands behind was left by a call that was killed.
     pub(super) fn may_keep(&self, sticky: &Sticky) -> Result<bool, FileError> {
         Ok(sticky.keep > 0 && self.kept_slot(Some(sticky), Want::Any)?.is_none())
     }
 
-    /// The slot, if it is this holder's. Two files may name one address for a while, after a call that
-    /// was killed or a block that was lost and came back; the index says whose it is.
+    /// The slot, if it is this holder's. Two files may name one address for a while, after a call
+    /// that was killed or a block that was lost and came back; the index names its holder.
     pub(super) fn held_by(
         &self,
         slot: Option<Slot>,

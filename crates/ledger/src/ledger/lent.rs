@@ -20,7 +20,7 @@ use weft_files::{self as files, FileError};
 pub struct Away {
     /// The host number in the block's pool.
     pub host: HostNumber,
-    /// Where it lives.
+    /// The node that has it.
     pub node: NodeName,
     /// The loan by which it does, if by one.
     pub loan: Option<LoanId>,
@@ -137,7 +137,7 @@ impl Ledger {
         self.forget_loss(block)
     }
 
-    /// Enters a borrowed address; `None` if the holder has an address by now, or if the address is
+    /// Enters a borrowed address; `None` if the holder has an address already, or if the address is
     /// held here by somebody else.
     pub fn borrow(
         &self,
@@ -207,8 +207,8 @@ impl Ledger {
         Ok(all)
     }
 
-    /// Those of `places` that the node or a container of it holds in an own block: neither free nor lent
-    /// to another node, nor only kept for an identity.
+    /// Those of `places` that the node or a container of it holds in an own block: neither free
+    /// nor lent to another node, nor only kept for an identity.
     pub fn held_among(
         &self,
         places: impl IntoIterator<Item = (PoolIndex, HostNumber)>,
@@ -230,8 +230,8 @@ impl Ledger {
         Ok(held)
     }
 
-    /// Notes that the cluster knows nothing of the loan any more: its reservation, if there is one, is
-    /// stranded.
+    /// Notes that the cluster knows nothing of the loan any more: its reservation, if there is
+    /// one, is stranded.
     pub fn void_loan(&self, loan: LoanId) -> Result<(), FileError> {
         let _locked = self.lock()?;
         if let Some(reservation) = self.borrowed(loan)? {
@@ -248,7 +248,7 @@ impl Ledger {
 }
 
 impl Locked<'_> {
-    /// Whether the address lives on another node.
+    /// Returns whether the address lives on another node.
     pub(super) fn is_away(&self, pool: PoolIndex, host: HostNumber) -> bool {
         self.ledger.dir.reservations().join(lent_file_name(pool, host)).exists()
     }

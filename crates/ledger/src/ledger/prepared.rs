@@ -1,10 +1,11 @@
 //! Addresses that are reserved before their containers exist.
 //!
-//! Some programs want an address first and make the container's interface later, or never: Docker asks
-//! for one in one call and attaches in another. Such a reservation has a lease, which the program
-//! renews, and is *settled* when the attachment is there: handed over from the prepared holder to it,
-//! under the lock, in the order in which a kill at any point leaves one of the two with the address.
-//! The file of the attachment comes first; a prepared one that is still there beside it is stale.
+//! Some programs want an address first and make the container's interface later, or never: Docker
+//! asks for one in one call and attaches in another. Such a reservation has a lease, which the
+//! program renews, and is *settled* when the attachment is there: handed over from the prepared
+//! holder to it, under the lock, in the order in which a kill at any point leaves one of the two
+//! with the address. The file of the attachment comes first; a prepared one that is still there
+//! beside it is stale.
 
 use weft_model::{LoanId, PreparedId};
 
@@ -97,8 +98,8 @@ impl Ledger {
         Ok(Settled::Done(settled))
     }
 
-    /// Returns whether `reservation` is a prepared one whose loan an attachment has already. The note
-    /// of the loan names that attachment afterwards. The caller holds the lock.
+    /// Returns whether `reservation` is a prepared one whose loan an attachment has already. The
+    /// note of the loan names that attachment afterwards. The caller holds the lock.
     pub(super) fn is_passed_on(
         &self,
         reservation: &Reservation,

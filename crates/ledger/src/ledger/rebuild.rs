@@ -69,8 +69,8 @@ impl Ledger {
     }
 }
 
-/// Precedence of two files that name one address: what was lent is in use elsewhere, and what is kept
-/// or prepared is not in use.
+/// Precedence of two files that name one address: what was lent is in use elsewhere, and what is
+/// kept or prepared is not in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Precedence {
     Kept,

@@ -36,7 +36,7 @@ impl Fixture {
         fixture
     }
 
-    /// Opened anew each time, as each plugin process does.
+    /// Opened again each time, as each plugin process does.
     pub(super) fn ledger(&self) -> Ledger {
         Ledger::open(self.dir.path(), self.network.clone()).unwrap()
     }
