@@ -22,7 +22,8 @@ lint:
 	scripts/lint
 
 install:
-	install -D -m 755 -t $(DESTDIR)$(CNI_BIN_DIR) $(CARGO_TARGET_DIR)/release/weft $(CARGO_TARGET_DIR)/release/weft-ipam
+	install -D -m 755 -t $(DESTDIR)$(CNI_BIN_DIR) $(CARGO_TARGET_DIR)/release/weft
+	ln -f $(DESTDIR)$(CNI_BIN_DIR)/weft $(DESTDIR)$(CNI_BIN_DIR)/weft-ipam
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/sbin $(CARGO_TARGET_DIR)/release/weftd
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(CARGO_TARGET_DIR)/release/weftctl
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# What ADD does when there is nothing left to prepare: start the IPAM plugin and talk to the kernel.
+# ADD and DEL when there is nothing left to prepare: one process, which talks to the kernel and to no other program.
 
 load helpers
 
@@ -24,6 +24,10 @@ teardown_file() {
     teardown_underlay
 }
 
+setup() {
+    use_ipam a link
+}
+
 # traced VERB CONTAINER: the call under strace; its programs and connections go to trace.log.
 traced() {
     CNI_COMMAND=$1 CNI_CONTAINERID=$2 CNI_IFNAME=eth0 CNI_NETNS=/run/netns/$2 CNI_PATH=/opt/cni/bin \
@@ -31,20 +35,53 @@ traced() {
         -o "$WEFT_TEST_DIR/trace.log" /opt/cni/bin/weft <<<"$NET"
 }
 
-@test "ADD starts no program but the IPAM plugin and makes no connection" {
-    add_container a second
-    traced ADD second
-    run grep -c 'execve(.* = 0$' "$WEFT_TEST_DIR/trace.log"
-    assert_equal "$output" 2 "number of programs started, weft itself included, in: $(<"$WEFT_TEST_DIR/trace.log")"
-    grep -q 'execve("/opt/cni/bin/weft-ipam"' "$WEFT_TEST_DIR/trace.log"
+# programs: prints how many programs a traced call started, itself included.
+programs() {
+    grep -c 'execve(.* = 0$' "$WEFT_TEST_DIR/trace.log"
+}
+
+# connects_to_nothing: a traced call opened no socket but netlink's.
+connects_to_nothing() {
     run ! grep -E 'connect\(|AF_INET|AF_UNIX|nft' "$WEFT_TEST_DIR/trace.log"
 }
 
-@test "DEL starts no program but the IPAM plugin and makes no connection" {
+@test "ADD is one process and makes no connection" {
+    add_container a second
+    traced ADD second
+    assert_equal "$(programs)" 1 "number of programs in: $(<"$WEFT_TEST_DIR/trace.log")"
+    connects_to_nothing
+}
+
+@test "DEL is one process and makes no connection" {
     add_container a third
     cni a ADD third eth0 "$NET"
     traced DEL third
-    run grep -c 'execve(.* = 0$' "$WEFT_TEST_DIR/trace.log"
-    assert_equal "$output" 2 "number of programs started, weft itself included"
-    run ! grep -E 'connect\(|AF_INET|AF_UNIX|nft' "$WEFT_TEST_DIR/trace.log"
+    assert_equal "$(programs)" 1 "number of programs in: $(<"$WEFT_TEST_DIR/trace.log")"
+    connects_to_nothing
+}
+
+@test "a copy of the program as weft-ipam is started as any IPAM plugin, and is the only other process" {
+    use_ipam a exec
+    add_container a fourth
+    traced ADD fourth
+    assert_equal "$(programs)" 2 "number of programs in: $(<"$WEFT_TEST_DIR/trace.log")"
+    grep -q 'execve("/opt/cni/bin/weft-ipam"' "$WEFT_TEST_DIR/trace.log"
+    connects_to_nothing
+    traced DEL fourth
+    assert_equal "$(programs)" 2 "number of programs in: $(<"$WEFT_TEST_DIR/trace.log")"
+    connects_to_nothing
+}
+
+@test "a hard link is the same program as well, and another name of it is weft" {
+    in_machine a sh -euc 'mkdir -p /tmp/linked && cp "$1/weft" /tmp/linked/weft && ln /tmp/linked/weft /tmp/linked/weft-ipam
+        ln /tmp/linked/weft /tmp/linked/other' link "$WEFT_BIN_DIR"
+    add_container a fifth
+    CNI_COMMAND=ADD CNI_CONTAINERID=fifth CNI_IFNAME=eth0 CNI_NETNS=/run/netns/fifth CNI_PATH=/tmp/linked \
+        WEFT_CONFIG=$(node_config a) in_machine a strace -f -qq -e trace=execve,connect,socket \
+        -o "$WEFT_TEST_DIR/trace.log" /tmp/linked/weft <<<"$NET"
+    assert_equal "$(programs)" 1 "number of programs in: $(<"$WEFT_TEST_DIR/trace.log")"
+    run in_machine a /tmp/linked/weft-ipam
+    [[ $output == *"plugin weft-ipam v"* ]]
+    run in_machine a /tmp/linked/other
+    [[ $output == *"plugin weft v"* ]]
 }

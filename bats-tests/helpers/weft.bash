@@ -12,6 +12,22 @@ install_weft() {
         for plugin in "$1"/* "$2"/weft "$2"/weft-ipam; do
             ln -sf "$plugin" /opt/cni/bin/
         done' install "$WEFT_REFERENCE_PLUGINS" "$WEFT_BIN_DIR" "$(node_config "$1")"
+    use_ipam "$1" "$WEFT_TEST_IPAM"
+}
+
+# Where weft's IPAM plugin runs: `link`, in weft's process, since weft-ipam is the same file; `exec`, in a process of
+# its own, since it is a copy.
+: "${WEFT_TEST_IPAM:=link}"
+
+# use_ipam HOST link|exec: says so for one host.
+use_ipam() {
+    # shellcheck disable=SC2016
+    in_machine "$1" sh -euc '
+        case $1 in
+        link) ln -sf "$2/weft-ipam" /opt/cni/bin/weft-ipam ;;
+        exec) cp --remove-destination "$2/weft" /opt/cni/bin/weft-ipam ;;
+        *) echo "WEFT_TEST_IPAM=$1: link or exec"; exit 1 ;;
+        esac' use_ipam "$2" "$WEFT_BIN_DIR"
 }
 
 # node_config HOST: prints the path of the host's configuration, the same inside and outside of it. The host's

@@ -3,23 +3,23 @@
 use weft_cluster::{Cluster, ClusterError, NodeConfig};
 use weft_cni::{CniError, Request, code};
 use weft_datapath::netlink::Netlink;
-use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName, device};
+use weft_datapath::netns::Netns;
+use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName};
 use weft_netconf::NetConf;
+use weft_wiring::attach::{Entry, Inside};
 use weft_wiring::setup::OwnAddress;
 use weft_wiring::{Host, WiringError};
 
-use crate::error::{cni_error, kernel_error};
+use crate::error::cni_error;
 
-/// What every verb on an attachment needs.
+/// A call about an attachment, with all that its verb needs.
 pub(crate) struct Call {
-    /// Which attachment.
+    /// The attachment.
     pub(crate) attachment: Attachment,
-    /// What the configuration says of the network.
+    /// The configuration of the network.
     pub(crate) conf: NetConf,
     /// The network on this host.
     pub(crate) host: Host,
-    /// The name of the host end of the attachment's veth.
-    pub(crate) host_end: String,
     /// The IPAM plugin, if the configuration names one.
     ipam: Option<String>,
 }
@@ -28,22 +28,16 @@ impl Call {
     /// Checks a call about an attachment.
     pub(crate) fn of(request: &Request) -> Result<Self, CniError> {
         let attachment = attachment(request)?;
-        let host_end = device::host_end(&attachment);
         let ipam = request.ipam_type()?;
-        Ok(Self { conf: conf(request)?, host: host()?, attachment, host_end, ipam })
+        Ok(Self { conf: conf(request)?, host: host()?, attachment, ipam })
     }
 
-    /// Which address this host takes in the network: none that the IPAM plugin may give away.
+    /// The address that this host takes in the network: none that the IPAM plugin may give away.
     pub(crate) fn own_address(&self) -> OwnAddress {
         match self.ipam.as_deref() {
-            None | Some("weft-ipam") => OwnAddress::Reserved,
+            None | Some(weft_ipam::NAME) => OwnAddress::Reserved,
             Some(_) => OwnAddress::Gateway,
         }
-    }
-
-    /// Whether the attachment's veth is there, or may be.
-    pub(crate) async fn is_attached(&self) -> bool {
-        !matches!(self.host.netlink().link(&self.host_end).await, Ok(None))
     }
 
     /// The CNI error for `error`, with what was tried, the attachment and the node.
@@ -89,6 +83,35 @@ pub(crate) fn conf(request: &Request) -> Result<NetConf, CniError> {
         .map_err(|error| CniError::new(code::INVALID_CONFIG, error.to_string()))
 }
 
+/// The container's network namespace, entered. It must not be the plugin's own.
+pub(crate) fn sandbox(request: &Request) -> Result<Inside, CniError> {
+    let netns = open(request)?;
+    let own = Netns::current().map_err(|error| invalid_netns(error.to_string()))?;
+    if netns == own && !request.environment().allows_own_netns() {
+        return Err(invalid_netns(format!(
+            "CNI_NETNS {} is the plugin's own network namespace; a container needs one of its own",
+            netns.path().display()
+        )));
+    }
+    Inside::enter(netns, Entry::CallingThread)
+        .map_err(|error| cni_error("enter the container's namespace", &error))
+}
+
+/// The container's network namespace, entered.
+pub(crate) fn enter(request: &Request) -> Result<Inside, CniError> {
+    Inside::enter(open(request)?, Entry::CallingThread)
+        .map_err(|error| cni_error("enter the container's namespace", &error))
+}
+
+fn open(request: &Request) -> Result<Netns, CniError> {
+    Netns::open(request.netns().unwrap_or_default())
+        .map_err(|error| invalid_netns(format!("CNI_NETNS: {error}")))
+}
+
+fn invalid_netns(msg: String) -> CniError {
+    CniError::new(code::INVALID_NETNS, msg)
+}
+
 /// This host.
 pub(crate) fn host() -> Result<Host, CniError> {
     let config = node_config()?;
@@ -103,7 +126,7 @@ pub(crate) fn node_config() -> Result<NodeConfig, CniError> {
 
 /// A connection to the kernel.
 pub(crate) fn netlink() -> Result<Netlink, CniError> {
-    Netlink::open().map_err(|error| kernel_error("open netlink", error))
+    Netlink::open().map_err(|error| cni_error("open netlink", &error.into()))
 }
 
 fn variable(name: &str) -> Option<String> {

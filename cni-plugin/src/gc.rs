@@ -6,9 +6,9 @@ use weft_cni::{CniError, Request};
 use crate::ipam::Ipam;
 
 /// Has the IPAM collect.
-pub(crate) fn gc(request: &Request) -> Result<(), CniError> {
+pub(crate) async fn gc(request: &Request) -> Result<(), CniError> {
     match Ipam::of(request)? {
-        Some(ipam) => ipam.call(request),
+        Some(ipam) => ipam.call(request).await,
         None => Ok(()),
     }
 }

@@ -1,16 +1,32 @@
-//! The delegation to the IPAM plugin.
+//! The IPAM plugin, in this process or in its own.
 //!
-//! A process takes about a millisecond to start, and the kernel about as long to make or remove a
-//! veth pair. So the IPAM plugin is started first and handed its configuration when it is time:
-//! at once on ADD, and on DEL when the interface is gone.
+//! `weft-ipam` is this very program under another name. Where the file that `CNI_PATH` leads to is
+//! the one that this process runs, its library is called instead of a process: the same request,
+//! the same result, and a process less for each container. Any other plugin, a copy of this one
+//! and another build of it are started as the specification says.
+//!
+//! A process takes about a millisecond to start. So it is started first and handed its
+//! configuration when it is time.
 
 use weft_cni::delegate::{Delegate, Running};
 use weft_cni::{CniError, CniResult, Request, Verb, code};
 
 /// The IPAM plugin that the configuration names.
 #[derive(Debug)]
-pub struct Ipam {
-    delegate: Delegate,
+pub enum Ipam {
+    /// This very program.
+    Own,
+    /// Another program.
+    Other(Delegate),
+}
+
+/// The IPAM plugin, ready to be called.
+#[derive(Debug)]
+pub enum Started {
+    /// In this process.
+    Own,
+    /// A process that waits for its configuration.
+    Other(Running),
 }
 
 impl Ipam {
@@ -19,36 +35,55 @@ impl Ipam {
     pub fn of(request: &Request) -> Result<Option<Self>, CniError> {
         let Some(plugin) = request.ipam_type()? else { return Ok(None) };
         let delegate = Delegate::find(&plugin, request.environment())?;
-        Ok(Some(Self { delegate }))
+        let is_own = plugin == weft_ipam::NAME && delegate.is_this_program();
+        Ok(Some(if is_own { Self::Own } else { Self::Other(delegate) }))
     }
 
-    /// Starts the plugin for the verb of `request`. It waits until it is [sent](Running::send) its
-    /// configuration.
-    pub fn start(&self, request: &Request) -> Result<Running, CniError> {
-        self.delegate.spawn(request.verb())
+    /// Starts the plugin for the verb of `request`.
+    pub fn start(&self, request: &Request) -> Result<Started, CniError> {
+        Ok(match self {
+            Self::Own => Started::Own,
+            Self::Other(delegate) => Started::Other(delegate.spawn(request.verb())?),
+        })
     }
 
-    /// Runs the plugin from start to end, for a verb without a result.
-    pub fn call(&self, request: &Request) -> Result<(), CniError> {
-        let mut running = self.start(request)?;
-        running.send(request.raw())?;
-        running.wait()
+    /// Calls the plugin from start to end, for a verb without a result.
+    pub async fn call(&self, request: &Request) -> Result<(), CniError> {
+        self.start(request)?.finish(request).await
     }
 
     /// Frees what an ADD that failed later on may have reserved.
-    pub fn undo_add(&self, request: &Request) -> Result<(), CniError> {
-        let mut running = self.delegate.spawn(Verb::Del)?;
-        running.send(request.raw())?;
-        running.wait()
+    pub async fn undo_add(&self, request: &Request) -> Result<(), CniError> {
+        self.call(&request.with_verb(Verb::Del)).await
     }
 }
 
-/// The result of the IPAM plugin, which must name an address.
-pub(crate) fn addresses(running: Running, request: &Request) -> Result<CniResult, CniError> {
-    let result = running.wait_result(request.version())?;
-    if result.ips.is_empty() {
-        let msg = "the IPAM plugin returned no address (IPAM plugin returned missing IP config)";
-        return Err(CniError::new(code::DELEGATE, msg));
+impl Started {
+    /// Has the plugin do a verb without a result.
+    pub async fn finish(self, request: &Request) -> Result<(), CniError> {
+        match self {
+            Self::Own => weft_ipam::call(request).await.map(drop),
+            Self::Other(mut running) => {
+                running.send(request.raw())?;
+                running.wait()
+            }
+        }
     }
-    Ok(result)
+
+    /// Has the plugin do an ADD. The result must name an address.
+    pub async fn addresses(self, request: &Request) -> Result<CniResult, CniError> {
+        let result = match self {
+            Self::Own => weft_ipam::call(request).await?,
+            Self::Other(mut running) => {
+                running.send(request.raw())?;
+                running.wait_result(request.version())?
+            }
+        };
+        if result.ips.is_empty() {
+            let msg =
+                "the IPAM plugin returned no address (IPAM plugin returned missing IP config)";
+            return Err(CniError::new(code::DELEGATE, msg));
+        }
+        Ok(result)
+    }
 }

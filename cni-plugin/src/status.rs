@@ -11,7 +11,7 @@ pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
     network_name(request)?;
     conf(request)?;
     if let Some(ipam) = Ipam::of(request)? {
-        ipam.call(request)?;
+        ipam.call(request).await?;
     }
     let host = host()?;
     if host.cluster().is_single_node() {
@@ -28,7 +28,8 @@ pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
     Err(CniError::new(
         code::LIMITED_CONNECTIVITY,
         format!(
-            "weftd does not run on node {node}: what other nodes change is not noticed here; start it"
+            "weftd does not run on node {node}: what other nodes change is not noticed here; start \
+             it"
         ),
     ))
 }

@@ -4,14 +4,14 @@
 //! The second condition is there because several runtimes may share a node and its networks, and
 //! each of them knows only its own containers.
 
-use log::info;
-use weft_allocator::liveness::Living;
+use weft_allocator::liveness::{Evidence, Life, Living, Runtime};
+use weft_allocator::release::{Reason, free};
 use weft_cni::{CniError, Request, ValidAttachments};
-use weft_ledger::{Holder, Reservation};
+use weft_ledger::Holder;
 
 use crate::request::Call;
 
-/// Frees what nobody uses.
+/// Frees the addresses of containers that are gone.
 pub fn gc(request: &Request) -> Result<(), CniError> {
     let call = Call::of(request)?;
     let valid = match request.valid_attachments()? {
@@ -27,23 +27,20 @@ pub fn gc(request: &Request) -> Result<(), CniError> {
     let living = Living::look(reservations.iter().filter_map(|held| held.sandbox.as_ref()));
     for reservation in reservations {
         let Holder::Attachment { container_id, ifname } = &reservation.holder else { continue };
-        let known = valid
+        let is_listed = valid
             .iter()
             .any(|a| a.container_id == container_id.as_str() && a.ifname == ifname.as_str());
-        if known || sandbox_lives(&reservation, &living) {
-            continue;
-        }
-        info!("freeing {} of {}", reservation.addresses[0], reservation.holder);
-        if let Err(error) = ledger.release(&reservation.holder) {
+        let evidence = Evidence {
+            sandbox: reservation.sandbox.as_ref(),
+            // An IPAM plugin knows nothing of links.
+            has_host_end: false,
+            runtime: if is_listed { Runtime::Lists } else { Runtime::DoesNotList },
+        };
+        if living.judge(&evidence) == Life::Gone
+            && let Err(error) = free(&ledger, &reservation, Reason::Unlisted)
+        {
             first_error.get_or_insert(failed(error));
         }
     }
     first_error.map_or(Ok(()), Err)
-}
-
-/// Whether the network namespace that the reservation was made for is known to be there still. Unlike
-/// the agent's sweep this has the runtime's word that the attachment is gone, so in doubt it is.
-fn sandbox_lives(reservation: &Reservation, living: &Living) -> bool {
-    let known = reservation.sandbox.as_ref().filter(|sandbox| sandbox.identity.is_some());
-    known.is_some_and(|sandbox| living.has(sandbox))
 }

@@ -1,4 +1,4 @@
-//! What a call asks for, checked.
+//! A call, checked.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::error::cni_error;
 pub struct Call {
     /// The network's name.
     pub network: NetworkName,
-    /// What the configuration says of it.
+    /// The configuration of it.
     pub conf: NetConf,
     /// This node.
     pub node: NodeConfig,
@@ -57,7 +57,7 @@ impl Call {
     }
 }
 
-/// Who asks: the attachment.
+/// The holder of the address: the attachment.
 pub fn holder(request: &Request) -> Result<Holder, CniError> {
     let invalid =
         |error: weft_model::ModelError| CniError::new(code::INVALID_ENVIRONMENT, error.to_string());

@@ -31,18 +31,23 @@ print_help() {
     sed -n '2,/^[^#]/ s/^# \{0,1\}//p' "$WEFT_REPO/scripts/${0##*/}"
 }
 
+# link_ipam: makes weft-ipam the same file as weft. By this weft knows that it can do the IPAM plugin's work itself.
+link_ipam() {
+    ln -f "$WEFT_BIN_DIR/weft" "$WEFT_BIN_DIR/weft-ipam"
+}
+
 # build_release: builds all programs. The user of sudo keeps the ownership of what was built.
 build_release() {
-    cargo build --release --workspace --exclude weft --exclude weft-ipam
-    build_plugin weft
-    build_plugin weft-ipam
+    cargo build --release --workspace --exclude weft
+    build_plugins
+    link_ipam
     [[ -z ${SUDO_UID:-} ]] || chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "${WEFT_BIN_DIR%/release}"
 }
 
-# build_plugin NAME: builds a plugin, linked statically and for a fixed address. It starts for every container, and
-# a dynamic loader takes as long as all the rest of the start; moving an executable of this size to a random address
-# touches 50 pages. Stack, heap and mappings are at random addresses all the same. `cargo rustc` gives the flags to
-# the last step only, so that no dependency is built for them, and none gets features that other programs ask for.
-build_plugin() {
-    cargo rustc --release --package "$1" --bin "$1" -- -C target-feature=+crt-static -C relocation-model=static
+# build_plugins: builds the plugins, linked statically and for a fixed address. They start for every container, and a
+# dynamic loader takes as long as all the rest of the start; moving an executable of this size to a random address
+# touches 50 pages. Stack, heap and mappings are at random addresses all the same. `cargo rustc` gives the flags to the
+# last step only, so that no dependency is built for them, and none gets features that other programs ask for.
+build_plugins() {
+    cargo rustc --release --package weft --bin weft -- -C target-feature=+crt-static -C relocation-model=static
 }

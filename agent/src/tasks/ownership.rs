@@ -10,11 +10,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use weft_allocator::AllocatorError;
 use weft_allocator::block_manager::{BlockManager, Policy, low_water};
+use weft_allocator::release::{Reason, free};
 use weft_cluster::watcher::{self, Watched};
 use weft_cluster::{ClusterError, NetworkView, networks as definitions};
 use weft_files::FileError;
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Attachment, NetworkName, NodeName, device};
+use weft_model::{NetworkName, NodeName, device};
 use weft_wiring::setup::OwnAddress;
 use weft_wiring::{Host, SegmentState, WiringError};
 
@@ -180,17 +181,11 @@ async fn isolate(
         if reported.insert(reservation.holder.clone()) {
             report(host.cluster().node(), name, &reservation);
         }
-        match &reservation.holder {
-            Holder::Attachment { container_id, ifname } => {
-                let attachment = Attachment {
-                    network: name.clone(),
-                    container_id: container_id.clone(),
-                    ifname: ifname.clone(),
-                };
-                host.disconnect(&device::host_end(&attachment)).await?;
-            }
-            Holder::Node => drop(ledger.release(&Holder::Node)?),
-            Holder::Lent { .. } | Holder::Kept { .. } => {}
+        if let Some(attachment) = reservation.holder.attachment(name) {
+            host.disconnect(&device::host_end(&attachment)).await?;
+        } else {
+            // The host takes another address below.
+            free(&ledger, &reservation, Reason::Superseded)?;
         }
     }
     let Some(state) = SegmentState::read(data_dir, name) else { return Ok(()) };

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
-use weft_allocator::liveness::Living;
+use log::warn;
+use weft_allocator::liveness::{Evidence, Life, Living};
+use weft_allocator::release::{Reason, free};
 use weft_allocator::{AllocatorError, sticky};
 use weft_cluster::networks;
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Attachment, Network, NetworkName, device};
+use weft_model::{Network, NetworkName};
 use weft_wiring::Host;
 
 use crate::off_thread;
@@ -60,51 +61,30 @@ async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(
             let key = (network.name().clone(), reservation.holder.clone());
             let since = *suspects.get(&key).unwrap_or(&Instant::now());
             if suspects.contains_key(&key) && since.elapsed() >= grace {
-                free(ledger, network, reservation)?;
+                // This very one: the attachment may have been made again since.
+                free(ledger, reservation, Reason::Swept)?;
             } else {
                 seen.insert(key, since);
             }
         }
     }
-    // What was seen alive, or is freed, begins anew.
+    // A holder that was seen alive, or is freed, begins again.
     *suspects = seen;
     Ok(())
 }
 
-/// Whether nothing is left of the namespace that the reservation was made for. In doubt it lives.
+/// Returns whether nothing is left of the container that the reservation was made for.
 async fn is_gone(
     host: &Host,
     network: &Network,
     reservation: &Reservation,
     living: &Living,
 ) -> bool {
-    let Holder::Attachment { container_id, ifname } = &reservation.holder else { return false };
-    let Some(sandbox) = &reservation.sandbox else { return false };
-    if living.has(sandbox) {
+    let Some(attachment) = reservation.holder.attachment(network.name()) else { return false };
+    let evidence = Evidence { sandbox: reservation.sandbox.as_ref(), ..Evidence::default() };
+    if living.judge(&evidence) != Life::Gone {
         return false;
     }
-    let attachment = Attachment {
-        network: network.name().clone(),
-        container_id: container_id.clone(),
-        ifname: ifname.clone(),
-    };
-    // The kernel removes both ends of a veth with the namespace of one.
-    matches!(host.netlink().link(&device::host_end(&attachment)).await, Ok(None))
-}
-
-fn free(
-    ledger: &Ledger,
-    network: &Network,
-    reservation: &Reservation,
-) -> Result<(), AllocatorError> {
-    // This very one: the attachment may have been made anew since.
-    if ledger.release_exactly(reservation)? {
-        info!(
-            "network {}: freed {} of {}, whose sandbox is gone without a DEL",
-            network.name(),
-            reservation.addresses.first().map_or_else(String::new, ToString::to_string),
-            reservation.holder
-        );
-    }
-    Ok(())
+    let has_host_end = host.is_attached(&attachment).await;
+    living.judge(&Evidence { has_host_end, ..evidence }) == Life::Gone
 }

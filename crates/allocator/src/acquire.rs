@@ -16,7 +16,7 @@ use weft_cluster::{Cluster, ClusterError};
 /// Gives `holder` an address of the ledger's network, claiming a block or borrowing the address if
 /// no own block has it.
 ///
-/// That can take a while. Whoever asked may be gone by then, and its DEL may have come before: then
+/// That can take a while. The caller may be gone by then, and its DEL may have come before: then
 /// `still_wanted` says no, and nothing is reserved.
 pub async fn reserve(
     cluster: &Cluster,
@@ -30,7 +30,7 @@ pub async fn reserve(
     if let Ok(reservation) = attempt(&ledger, holder, want, about)? {
         return Ok(reservation);
     }
-    // What was kept for identities that have not come back is nobody's by now.
+    // Addresses of identities that have not come back are free.
     sticky::expire(cluster, &ledger).await?;
     let lock = ownership::lock_claims(cluster, &ledger).await?;
     // A claim may bring only what another process takes at once, so this can go round.

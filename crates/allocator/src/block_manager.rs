@@ -77,7 +77,7 @@ impl BlockManager {
         lending::reclaim(&self.cluster, &ledger, view).await?;
         borrowing::tidy(&self.cluster, &ledger, view).await?;
         sticky::expire(&self.cluster, &ledger).await?;
-        self.has_kept = ledger.has_kept()?;
+        self.has_kept = ledger.has_unused()?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;
         self.release_idle(&ledger).await?;

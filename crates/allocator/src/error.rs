@@ -1,9 +1,11 @@
 //! Errors of getting, lending and freeing addresses, for the person on call.
 
+use std::net::IpAddr;
+
 use weft_cluster::ClusterError;
 use weft_files::FileError;
 use weft_ledger::Holder;
-use weft_model::{ModelError, NetworkName, NodeName};
+use weft_model::{ModelError, NetworkName, NodeName, PreparedId};
 use weft_store::StoreError;
 
 /// Errors of getting, lending and freeing addresses.
@@ -105,6 +107,79 @@ pub enum AllocatorError {
         /// The network.
         network: NetworkName,
     },
+    /// A wanted address is none of the network's.
+    #[error("requested address {address} lies in no subnet of network {network}")]
+    AddressOutside {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+    },
+    /// Several addresses are wanted that differ in their host numbers.
+    #[error(
+        "requested addresses {addresses} do not go together: in network {network} a container has one \
+         host number, the same in each family"
+    )]
+    AddressesApart {
+        /// The addresses.
+        addresses: String,
+        /// The network.
+        network: NetworkName,
+    },
+    /// The holder has another address than the wanted one.
+    #[error(
+        "requested address {wanted}, but {holder} already holds {held} in network {network}; delete \
+         the attachment first"
+    )]
+    HolderHasOther {
+        /// The wanted address.
+        wanted: IpAddr,
+        /// The address that it has.
+        held: String,
+        /// The holder.
+        holder: Box<Holder>,
+        /// The network.
+        network: NetworkName,
+    },
+    /// No address is reserved under the id.
+    #[error(
+        "no address of network {network} is reserved for {id}: it was released, or its lease ended; \
+         reserve one again"
+    )]
+    NotPrepared {
+        /// The id.
+        id: PreparedId,
+        /// The network.
+        network: NetworkName,
+    },
+    /// The lease of a prepared address is over.
+    #[error(
+        "the lease of {address} of network {network} for {id} is over, and another container may get \
+         the address; reserve one again"
+    )]
+    LeaseOver {
+        /// The id.
+        id: PreparedId,
+        /// The address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+    },
+    /// The attachment that a prepared address is for has another one.
+    #[error(
+        "{holder} already holds {held} in network {network} and cannot have the address that is \
+         reserved for {id}; delete the attachment first"
+    )]
+    Occupied {
+        /// The id.
+        id: PreparedId,
+        /// The address that it has.
+        held: String,
+        /// The attachment.
+        holder: Box<Holder>,
+        /// The network.
+        network: NetworkName,
+    },
 }
 
 impl From<FileError> for AllocatorError {
@@ -147,7 +222,15 @@ impl AllocatorError {
             | Self::Exhausted { .. }
             | Self::AddressTaken { .. }
             | Self::AddressElsewhere { .. } => true,
-            Self::Unwanted { .. } | Self::Stranded { .. } | Self::AddressWithheld { .. } => false,
+            Self::Unwanted { .. }
+            | Self::Stranded { .. }
+            | Self::AddressWithheld { .. }
+            | Self::AddressOutside { .. }
+            | Self::AddressesApart { .. }
+            | Self::HolderHasOther { .. }
+            | Self::NotPrepared { .. }
+            | Self::LeaseOver { .. }
+            | Self::Occupied { .. } => false,
         }
     }
 
@@ -155,7 +238,10 @@ impl AllocatorError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Cluster(error) => error.is_configuration(),
-            Self::AddressWithheld { .. } => true,
+            Self::AddressWithheld { .. }
+            | Self::AddressOutside { .. }
+            | Self::AddressesApart { .. }
+            | Self::HolderHasOther { .. } => true,
             _ => false,
         }
     }

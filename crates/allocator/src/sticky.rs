@@ -11,7 +11,7 @@ use weft_model::{
 };
 use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
-use crate::{AllocatorError, acquire, lending};
+use crate::{AllocatorError, acquire, lending, release};
 use weft_cluster::Cluster;
 
 /// Gives `holder` the address that its identity has, or else one that it has from now on.
@@ -111,14 +111,13 @@ pub(crate) async fn of_block(
     Ok(kept)
 }
 
-/// Frees the addresses of this node whose identities have not come back in time, and deletes them
-/// from the cluster store.
+/// Frees the addresses of this node whose time is over: of identities that have not come back,
+/// which are deleted from the cluster store, and of prepared containers that were not made.
 pub async fn expire(cluster: &Cluster, ledger: &Ledger) -> Result<(), AllocatorError> {
     let network = ledger.network();
     let name = network.name();
-    for reservation in ledger.expire()? {
+    for reservation in release::free_expired(ledger)? {
         let Holder::Kept { sticky, .. } = &reservation.holder else { continue };
-        info!("network {name}: {} has not come back in time", sticky.identity);
         let key = keys::identity(name, sticky.id());
         let Some(entry) = cluster.store().get(&key).await?.entry else { continue };
         let record: StickyRecord = typed::decode(&entry)?;

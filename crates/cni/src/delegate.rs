@@ -5,7 +5,7 @@
 //! input until it is [sent](Running::send) something.
 
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -26,6 +26,8 @@ const BUSY_WAIT: Duration = Duration::from_millis(50);
 pub struct Delegate {
     name: String,
     program: PathBuf,
+    /// Device and inode of the program.
+    identity: (u64, u64),
 }
 
 /// A plugin's process.
@@ -43,12 +45,14 @@ impl Delegate {
             let msg = format!("plugin type {name:?}: expected a file name without '/'");
             return Err(CniError::new(code::INVALID_CONFIG, msg));
         }
-        let runs = |path: &PathBuf| {
-            path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+        let program = |path: PathBuf| {
+            let meta = path.metadata().ok()?;
+            let runs = meta.is_file() && meta.permissions().mode() & 0o111 != 0;
+            runs.then(|| Self { name: name.to_owned(), program: path, identity: identity(&meta) })
         };
         let mut candidates = environment.path().iter().map(|dir| dir.join(name));
-        match candidates.find(runs) {
-            Some(program) => Ok(Self { name: name.to_owned(), program }),
+        match candidates.find_map(program) {
+            Some(delegate) => Ok(delegate),
             None => {
                 let dirs: Vec<String> =
                     environment.path().iter().map(|dir| dir.display().to_string()).collect();
@@ -60,6 +64,12 @@ impl Delegate {
                 Err(CniError::new(code::INVALID_ENVIRONMENT, msg))
             }
         }
+    }
+
+    /// Returns whether the plugin is the very file that this process runs, by whatever name: what
+    /// it would do can be done here. A copy of it, or another build, is not.
+    pub fn is_this_program(&self) -> bool {
+        std::fs::metadata("/proc/self/exe").is_ok_and(|own| identity(&own) == self.identity)
     }
 
     /// Starts the plugin for `verb`, with the caller's environment otherwise. What it writes to
@@ -92,6 +102,10 @@ impl Delegate {
     }
 }
 
+fn identity(meta: &std::fs::Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
 impl Running {
     /// Hands over the configuration; the plugin gets to work.
     pub fn send(&mut self, config: &[u8]) -> Result<(), CniError> {
@@ -112,7 +126,8 @@ impl Running {
         self.finish().map(drop)
     }
 
-    /// Waits for the result. One that does not say its version is of `assumed`, the configuration's.
+    /// Waits for the result. One that does not say its version is of `assumed`, the
+    /// configuration's.
     pub fn wait_result(self, assumed: Version) -> Result<CniResult, CniError> {
         let name = self.name.clone();
         let stdout = self.finish()?;
@@ -200,6 +215,18 @@ mod tests {
         assert_eq!(Delegate::find("../sh", &environment(dir.path())).unwrap_err().code, 7);
         fs::write(dir.path().join("plain"), "no program").unwrap();
         assert!(Delegate::find("plain", &environment(dir.path())).is_err());
+    }
+
+    #[test]
+    fn recognises_its_own_program_by_any_link_and_no_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = std::env::current_exe().unwrap();
+        let find = || Delegate::find("other", &environment(dir.path())).unwrap();
+        std::os::unix::fs::symlink(&own, dir.path().join("other")).unwrap();
+        assert!(find().is_this_program());
+        fs::remove_file(dir.path().join("other")).unwrap();
+        fs::copy(&own, dir.path().join("other")).unwrap();
+        assert!(!find().is_this_program());
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! From a process's input to its output.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::task::Poll;
 
 use serde_json::{Value, json};
 
@@ -137,6 +141,26 @@ fn perform(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, CniE
         Verb::Version => {}
     }
     Ok(None)
+}
+
+/// Runs a verb of `plugin` inside of another plugin's process. A panic of it becomes the error that
+/// its own process would print.
+pub async fn guarded<T>(
+    plugin: &dyn Plugin,
+    verb: impl Future<Output = Result<T, CniError>>,
+) -> Result<T, CniError> {
+    let mut verb = pin!(verb);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| verb.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(bug(plugin))))
+    })
+    .await
+}
+
+/// Returns whether this process was started under `name`, in whatever folder.
+pub fn called_as(name: &str) -> bool {
+    let program = std::env::args_os().next().unwrap_or_default();
+    Path::new(&program).file_name().is_some_and(|last| last == name)
 }
 
 fn bug(plugin: &dyn Plugin) -> CniError {

@@ -134,6 +134,12 @@ impl Environment {
         Ok(())
     }
 
+    /// The same parameters for another verb.
+    #[must_use]
+    pub fn with_verb(&self, verb: Verb) -> Self {
+        Self { verb, ..self.clone() }
+    }
+
     /// What the runtime wants.
     pub fn verb(&self) -> Verb {
         self.verb

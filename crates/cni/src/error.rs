@@ -30,6 +30,31 @@ pub mod code {
     pub const BUG: u32 = 999;
 }
 
+/// The cause of a failure, as far as it decides the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The configuration.
+    Configuration,
+    /// The network namespace that the caller named.
+    Sandbox,
+    /// The state of node or cluster at the moment: it may work later.
+    Moment,
+    /// Anything else: files, the kernel.
+    Failure,
+}
+
+impl Fault {
+    /// The code of an error with this cause.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Configuration => code::INVALID_CONFIG,
+            Self::Sandbox => code::INVALID_NETNS,
+            Self::Moment => code::TRY_AGAIN_LATER,
+            Self::Failure => code::IO_FAILURE,
+        }
+    }
+}
+
 /// An error to print for the runtime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{msg}{}{details}", if details.is_empty() { "" } else { "; " })]
@@ -46,6 +71,11 @@ impl CniError {
     /// An error without details.
     pub fn new(code: u32, msg: impl Into<String>) -> Self {
         Self { code, msg: msg.into(), details: String::new() }
+    }
+
+    /// The error for `error`, met while doing `what`.
+    pub fn met(fault: Fault, error: &dyn std::fmt::Display, what: impl Into<String>) -> Self {
+        Self::new(fault.code(), error.to_string()).with_details(what)
     }
 
     /// The error with details.

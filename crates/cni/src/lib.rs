@@ -1,8 +1,8 @@
 //! The CNI protocol, versions 0.1.0 to 1.1.0, from the plugin's side, and nothing else.
 //!
-//! A plugin implements [`Plugin`] and hands itself to [`run`]. What it gets is a [`Request`] that has
-//! passed every check the specification asks for; what it returns is printed in the shape of the
-//! version that the caller speaks.
+//! A plugin implements [`Plugin`] and hands itself to [`run`]. What it gets is a [`Request`] that
+//! has passed every check the specification asks for; what it returns is printed in the shape of
+//! the version that the caller speaks.
 //!
 //! - [`version`]: versions, and what each of them knows.
 //! - [`env`]: the parameters in the environment.
@@ -23,9 +23,9 @@ pub mod request;
 pub mod result;
 pub mod version;
 
-pub use dispatch::{Plugin, run};
+pub use dispatch::{Plugin, called_as, guarded, run};
 pub use env::{Environment, Verb};
-pub use error::{CniError, code};
+pub use error::{CniError, Fault, code};
 pub use request::{AttachmentId, Request, ValidAttachments};
 pub use result::CniResult;
 pub use version::Version;

@@ -55,6 +55,12 @@ impl Request {
         Ok(Self { environment, version, name, config, raw: stdin })
     }
 
+    /// The same call with another verb.
+    #[must_use]
+    pub fn with_verb(&self, verb: Verb) -> Self {
+        Self { environment: self.environment.with_verb(verb), ..self.clone() }
+    }
+
     /// What the runtime wants.
     pub fn verb(&self) -> Verb {
         self.environment.verb()
@@ -155,8 +161,8 @@ impl Request {
             .collect())
     }
 
-    /// The MAC that the caller asks for: that of `runtimeConfig.mac`, else that of `args.cni.mac`, else
-    /// that of `MAC` in `CNI_ARGS`.
+    /// The MAC that the caller asks for: that of `runtimeConfig.mac`, else that of `args.cni.mac`,
+    /// else that of `MAC` in `CNI_ARGS`.
     pub fn requested_mac(&self) -> Result<Option<String>, CniError> {
         let by_args = self.args_cni("mac")?;
         for (key, value) in
@@ -183,8 +189,8 @@ impl Request {
         }
     }
 
-    /// Which attachments the runtime knows. The specification's key comes before the one that libcni
-    /// wrote by mistake for a while.
+    /// Which attachments the runtime knows. The specification's key comes before the one that
+    /// libcni wrote by mistake for a while.
     pub fn valid_attachments(&self) -> Result<ValidAttachments, CniError> {
         let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"];
         let Some((key, value)) =

@@ -38,8 +38,10 @@ pub struct PortSpec<'a> {
     pub mtu: u32,
     /// The name of the container's end.
     pub ifname: &'a str,
-    /// The namespace of the container's end.
-    pub netns: &'a Netns,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its namespace; without one it stays on the host.
+    pub netns: Option<&'a Netns>,
 }
 
 /// The indexes of a veth pair's ends, each in its own namespace.
@@ -84,17 +86,19 @@ pub struct InterfaceSpec<'a> {
     pub ifname: &'a str,
     /// Its namespace.
     pub netns: &'a Netns,
-    /// Its MAC.
-    pub mac: MacAddr,
     /// Its addresses.
     pub addresses: &'a [IpNetwork],
     /// Its routes.
     pub routes: &'a [Route],
 }
 
-/// Creates a veth pair, one end in the container's namespace, the other a port of the bridge and up.
+/// Creates a veth pair with the MACs of both ends: one end in the container's namespace and down, the
+/// other a port of the bridge and up.
 pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port, DatapathError> {
-    let peer = LinkRequest::named(spec.ifname).mtu(spec.mtu).netns(spec.netns.raw_fd());
+    let mut peer = LinkRequest::named(spec.ifname).mac(spec.mac).mtu(spec.mtu);
+    if let Some(netns) = spec.netns {
+        peer = peer.netns(netns.raw_fd());
+    }
     let create = LinkRequest::named(spec.host_end)
         .mac(spec.host_mac)
         .mtu(spec.mtu)
@@ -102,12 +106,9 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port,
         .up()
         .kind(InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(peer.0))));
     let what = || {
-        format!(
-            "create interface {} in {} with host end {}",
-            spec.ifname,
-            spec.netns.path().display(),
-            spec.host_end
-        )
+        let place = spec.netns.map(|netns| format!(" in {}", netns.path().display()));
+        let place = place.unwrap_or_default();
+        format!("create interface {}{place} with host end {}", spec.ifname, spec.host_end)
     };
     // The kernel chooses the indexes. It would answer with them (NLM_F_ECHO) from 6.2 on only.
     let show = LinkRequest::named(spec.host_end).into_get();
@@ -153,7 +154,7 @@ pub async fn secure_port(
     })
 }
 
-/// Gives the container's end its MAC, addresses and routes, and sets it up. `netlink` is connected in
+/// Sets the container's end up and gives it its addresses and routes. `netlink` is connected in
 /// the container's namespace.
 pub async fn configure_interface(
     netlink: &Netlink,
@@ -161,7 +162,7 @@ pub async fn configure_interface(
 ) -> Result<(), DatapathError> {
     let InterfaceSpec { index, ifname, .. } = *spec;
     let what = || format!("configure {ifname} in the container");
-    let up = LinkRequest::indexed(index).mac(spec.mac).up().into_change();
+    let up = LinkRequest::indexed(index).up().into_change();
     let addresses = spec.addresses.iter().map(|address| set_address(index, *address));
     let routes = spec.routes.iter().map(|route| route_request(index, route, Existing::Keep));
     let requests = std::iter::once(up).chain(addresses).chain(routes).collect();

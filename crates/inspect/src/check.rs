@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::cures;
 use crate::{Books, Damaged, Difference, Files, Fix, Kind, shown};
-use weft_allocator::liveness;
+pub use weft_allocator::liveness::Life;
+use weft_allocator::liveness::{Evidence, Living};
 use weft_cluster::networks;
 use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
@@ -14,23 +15,12 @@ use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::ports;
 use weft_files::Inode;
 use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
-use weft_model::{Attachment, Network, NetworkName, device};
+use weft_model::{Network, NetworkName, device};
 
 use weft_wiring::{Host, SegmentState, WiringError};
 
 /// What is under way at one look is over at the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1500);
-
-/// Whether a container is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
-    /// Its interface or its namespace is.
-    Alive,
-    /// Neither is.
-    Gone,
-    /// The reservation does not say enough to tell.
-    Unknown,
-}
 
 /// What came of checking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -287,24 +277,14 @@ fn devices(state: &SegmentState) -> Difference {
 
 /// The host end that an attachment of weft's has.
 pub(crate) fn host_end(network: &Network, holder: &Holder) -> Option<String> {
-    let Holder::Attachment { container_id, ifname } = holder else { return None };
-    Some(device::host_end(&Attachment {
-        network: network.name().clone(),
-        container_id: container_id.clone(),
-        ifname: ifname.clone(),
-    }))
+    holder.attachment(network.name()).map(|attachment| device::host_end(&attachment))
 }
 
-/// Whether a container is there. The kernel removes both ends of a veth with the namespace of one,
-/// so a host end proves life.
+/// Judges whether a container is there.
 pub(crate) fn life(sandbox: Option<&Sandbox>, host_end: Option<&str>, links: &Links) -> Life {
-    match sandbox {
-        _ if host_end.is_some_and(|name| links.contains_key(name)) => Life::Alive,
-        Some(sandbox) if sandbox.identity.is_none() => Life::Unknown,
-        Some(sandbox) if liveness::lives(sandbox) => Life::Alive,
-        Some(_) => Life::Gone,
-        None => Life::Unknown,
-    }
+    let has_host_end = host_end.is_some_and(|name| links.contains_key(name));
+    let evidence = Evidence { sandbox, has_host_end, ..Evidence::default() };
+    Living::look(std::iter::empty()).judge(&evidence)
 }
 
 /// Whether the container has the interface that its address is for. Another main plugin than weft

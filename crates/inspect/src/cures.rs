@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use weft_allocator::claim::Target;
+use weft_allocator::release::{Reason, free};
 use weft_allocator::{AllocatorError, borrowing, lending, ownership};
 use weft_cluster::{Cluster, environment, networks};
 use weft_files::FileError;
@@ -47,7 +48,7 @@ pub(crate) async fn apply(
             ownership::verify(cluster, ledger, &lock).await?;
         }
         Fix::Release(reservation) => {
-            ledger.release_exactly(reservation)?;
+            free(&ledger, reservation, Reason::Operator)?;
         }
         Fix::Discard(holder) => {
             if matches!(ledger.reservation(holder), Err(FileError::Damaged { .. })) {

@@ -8,8 +8,8 @@ use weft_allocator::AllocatorError;
 use weft_cluster::{Cluster, NetworkView, networks};
 use weft_files::{FileError, Inode};
 use weft_ledger::ledger::Counts;
-use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
-use weft_model::{Block, ContainerId, IfName, LoanId, Network, NodeName};
+use weft_ledger::{Holder, HolderKey, Ledger, Reservation, Sandbox};
+use weft_model::{Block, LoanId, Network, NodeName};
 
 /// How often to read what others are changing meanwhile.
 const TRIES: usize = 5;
@@ -36,7 +36,7 @@ impl Damaged {
             .map(|identity| Sandbox { netns: netns.unwrap_or_default(), identity: Some(identity) });
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         Self {
-            holder: holder_of(name),
+            holder: HolderKey::parse(name).and_then(HolderKey::holder),
             addresses: field(&text, "addresses").unwrap_or_default(),
             sandbox,
             path,
@@ -48,18 +48,6 @@ impl Damaged {
 fn field<T: DeserializeOwned>(text: &str, name: &str) -> Option<T> {
     let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
     serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
-}
-
-/// The holder that a reservation's file is named for. Names that were shortened do not tell.
-pub(crate) fn holder_of(name: &str) -> Option<Holder> {
-    if name == "@node" {
-        return Some(Holder::Node);
-    }
-    let (container_id, ifname) = name.split_once('@')?;
-    Some(Holder::Attachment {
-        container_id: ContainerId::new(container_id).ok()?,
-        ifname: IfName::new(ifname).ok()?,
-    })
 }
 
 /// The reservations of one network on this node.
@@ -165,9 +153,5 @@ impl Books {
 
 /// The addresses of a reservation, in words.
 pub fn shown(reservation: &Reservation) -> String {
-    let addresses: Vec<String> = reservation.addresses.iter().map(ToString::to_string).collect();
-    if addresses.is_empty() {
-        return format!("host {} of pool {}", reservation.host, reservation.pool);
-    }
-    addresses.join(" and ")
+    reservation.shown()
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::Files;
 use weft_allocator::AllocatorError;
+use weft_allocator::release::{Reason, free};
 use weft_cluster::{ClusterError, networks};
 use weft_files::FileError;
 use weft_ledger::{Holder, Ledger};
@@ -192,7 +193,11 @@ pub async fn release_address(
         released.push(Released { holder, life, lender, kept: None });
     }
     for one in &released {
-        ledger.release(&one.holder)?;
+        match files.reservations.iter().find(|reservation| reservation.holder == one.holder) {
+            Some(reservation) => drop(free(&ledger, reservation, Reason::Operator)?),
+            // Its file is damaged: only the name tells.
+            None => drop(ledger.release(&one.holder)?),
+        }
     }
     let kept = Files::read(&ledger)?.reservations.into_iter().find(|reservation| {
         matches!(reservation.holder, Holder::Kept { .. })

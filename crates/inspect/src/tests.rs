@@ -211,11 +211,3 @@ fn a_damaged_reservation_tells_what_it_still_can() {
     assert_eq!(of(0).sandbox, None);
     assert!(of(0).addresses.is_empty());
 }
-
-#[test]
-fn names_of_reservations_tell_their_holders_unless_they_were_shortened() {
-    assert_eq!(holder_of("@node"), Some(Holder::Node));
-    assert_eq!(holder_of("c1@eth0"), Some(attachment("c1")));
-    assert_eq!(holder_of("@lent-0-9"), None);
-    assert_eq!(holder_of(&format!("{}@0123456789abcdef", "x".repeat(200))), None);
-}

@@ -1,13 +1,15 @@
-//! The index: a table of all host numbers of all owned blocks, threaded by a queue of the free ones.
+//! The index: a table of all host numbers of all owned blocks, threaded by a queue of the free
+//! ones.
 //!
 //! It answers "which address has been free for longest?" in constant time, however many are
 //! reserved, by reading and writing a handful of fixed-size records in place. A block's host
 //! numbers stand in consecutive slots, from the slot that the block's file names.
 //!
-//! The file holds nothing that cannot be made again from `blocks/` and `reservations/` but the order
-//! in which addresses were freed. It says `dirty` while a change is under way; a reader who finds it
-//! dirty, or not to be an index at all, rebuilds it ([`Index::rebuild`]). Multi-byte numbers are in
-//! the machine's own byte order: the file never leaves the node, nor outlives the boot.
+//! The file holds nothing that cannot be made again from `blocks/` and `reservations/` but the
+//! order in which addresses were freed. It says `dirty` while a change is under way; a reader who
+//! finds it dirty, or not to be an index at all, rebuilds it ([`Index::rebuild`]). Multi-byte
+//! numbers are in the machine's own byte order: the file never leaves the node, nor outlives the
+//! boot.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,7 +28,7 @@ const NONE: u32 = u32::MAX;
 /// The place of a host number in the table.
 pub(crate) type Slot = u32;
 
-/// What a slot stands for.
+/// State of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// No block uses the slot. The first slot of such a hole carries its length in `host`.
@@ -53,7 +55,7 @@ pub(crate) struct Record {
     pub(crate) state: State,
 }
 
-/// What stands before the table.
+/// The header before the table.
 #[derive(Debug, Clone, Copy)]
 struct Header {
     slots: u32,
@@ -67,7 +69,7 @@ struct Header {
     dirty: bool,
 }
 
-/// How many addresses are in which state.
+/// Counts of addresses by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Addresses to be had.
@@ -92,7 +94,7 @@ pub(crate) struct Index {
     header: Header,
 }
 
-/// When an address was freed, as far as an index to be replaced still tells.
+/// Times at which addresses were freed, as far as an index to be replaced still tells.
 pub(crate) type History = HashMap<(u8, u64), Record>;
 
 impl Index {
@@ -109,7 +111,7 @@ impl Index {
             .then_some(Self { file, header })
     }
 
-    /// What a dirty or outdated index still tells.
+    /// The records that a dirty or outdated index still has.
     pub(crate) fn salvage(path: &Path) -> History {
         let Ok(bytes) = std::fs::read(path) else { return History::new() };
         if bytes.first_chunk::<HEADER>().and_then(Header::decode).is_none() {
@@ -166,7 +168,7 @@ impl Index {
         bytes
     }
 
-    /// How many addresses are free and how many are held.
+    /// Counts of free and held addresses.
     pub(crate) fn counts(&self) -> Counts {
         Counts { free: self.header.free, reserved: self.header.reserved }
     }

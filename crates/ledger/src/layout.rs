@@ -1,4 +1,4 @@
-//! Where things lie under the node's data directory.
+//! Paths under the node's data directory.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ impl NetworkDir {
         self.root.join("network.json")
     }
 
-    /// What the data plane of this node was last made as.
+    /// The data plane of this node as it was last made.
     pub fn segment(&self) -> PathBuf {
         self.root.join("segment.json")
     }
@@ -53,12 +53,12 @@ impl NetworkDir {
         self.borrowings().join(loan.to_string())
     }
 
-    /// Where the files of processes lie that are borrowing.
+    /// Directory of the files of processes that are borrowing.
     pub fn borrowings(&self) -> PathBuf {
         self.root.join("borrowing")
     }
 
-    /// Which reservation a loan is for.
+    /// File that names the reservation of a loan.
     pub(crate) fn loan(&self, loan: LoanId) -> PathBuf {
         self.loans().join(loan.to_string())
     }
@@ -104,7 +104,7 @@ impl NetworkDir {
         self.blocks().join(block.to_string())
     }
 
-    /// Where the reservations lie, a file each.
+    /// Directory of the reservations, a file each.
     pub fn reservations(&self) -> PathBuf {
         self.root.join("reservations")
     }

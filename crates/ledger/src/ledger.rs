@@ -11,12 +11,13 @@ use log::warn;
 use weft_files::{self as files, FileError, FileLock};
 use weft_model::{Block, HostNumber, Network, PoolIndex};
 
+use crate::holder::{Holder, HolderKey, hash};
 pub use crate::index::Counts;
 use crate::index::{Fresh, Index, Slot, State};
 use crate::layout::NetworkDir;
-use crate::reservation::{Holder, KEPT, LENT, Reservation, Sandbox, Sticky, hash};
+use crate::reservation::{Reservation, Sandbox, Sticky};
 
-/// Which address is wanted.
+/// The wanted address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// The one that has been free for longest.
@@ -25,7 +26,7 @@ pub enum Want {
     Exactly(PoolIndex, HostNumber),
 }
 
-/// What is noted of a holder.
+/// Notes on a holder.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct About<'a> {
     /// Its sandbox, by which it is known whether it is still there.
@@ -40,7 +41,7 @@ impl<'a> From<Option<&'a Sandbox>> for About<'a> {
     }
 }
 
-/// What became of a wish for an address.
+/// Outcome of a request for an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The holder has an address: a new one, or the one it had before. A holder that asks again for
@@ -87,7 +88,7 @@ impl Ledger {
         Ok(Self { data_dir: data_dir.to_owned(), dir, network, fingerprint: hash(&pools) })
     }
 
-    /// Where the ledger's files lie.
+    /// Paths of the ledger's files.
     pub fn dir(&self) -> &NetworkDir {
         &self.dir
     }
@@ -111,11 +112,12 @@ impl Ledger {
     ) -> Result<Outcome, FileError> {
         let about = about.into();
         let mut locked = self.lock()?;
+        locked.drop_stale(holder)?;
         if let Some(reservation) = self.reservation(holder)? {
             if locked.is_stranded(&reservation)? {
                 return Ok(Outcome::Stranded(reservation));
             }
-            return Ok(Outcome::Held(self.renew(reservation, about.sandbox)?));
+            return Ok(Outcome::Held(self.renew(reservation, holder, about.sandbox)?));
         }
         if let Some((slot, kept)) = locked.kept_slot(about.sticky, want)? {
             let reservation = Reservation {
@@ -140,8 +142,8 @@ impl Ledger {
         self.release_locked(&mut locked, holder)
     }
 
-    /// Takes back this very reservation, and says whether it was still there: its holder may have got
-    /// another one since it was read.
+    /// Takes back this very reservation, and says whether it was still there: its holder may have
+    /// got another one since it was read.
     pub fn release_exactly(&self, reservation: &Reservation) -> Result<bool, FileError> {
         let mut locked = self.lock()?;
         if self.reservation(&reservation.holder)?.as_ref() != Some(reservation) {
@@ -167,6 +169,9 @@ impl Ledger {
                         locked.hand_over(slot, holder, &kept)?;
                     }
                     (None, ..) => locked.remove(&path, slot)?,
+                    (Some(loan), ..) if self.is_passed_on(&reservation, loan.id)? => {
+                        locked.remove(&path, slot)?;
+                    }
                     (Some(loan), ..) => locked.give_back(&path, loan.id, slot)?,
                 }
                 Ok(Some(reservation))
@@ -181,24 +186,27 @@ impl Ledger {
         }
     }
 
-    /// What `holder` holds. Takes no lock: one file tells.
+    /// The reservation of `holder`. Takes no lock: one file tells.
     pub fn reservation(&self, holder: &Holder) -> Result<Option<Reservation>, FileError> {
         read_reservation(&self.dir.reservation(holder))
     }
 
     /// All reservations. A damaged file costs its own reservation only and is reported in the log.
     pub fn reservations(&self) -> Result<Vec<Reservation>, FileError> {
-        let mut all = self.reservations_named("")?;
+        let mut all = self.reservations_with(|_| true)?;
         all.sort_by_key(|reservation| (reservation.pool, reservation.host));
         Ok(all)
     }
 
-    /// The reservations whose files' names begin with `prefix`, past damaged ones. What is damaged
-    /// stays set aside: the index knows its address.
-    fn reservations_named(&self, prefix: &str) -> Result<Vec<Reservation>, FileError> {
+    /// The reservations whose files' names give a holder that is `wanted`, past damaged ones. What
+    /// is damaged stays set aside: the index knows its address.
+    fn reservations_with(
+        &self,
+        wanted: impl Fn(Option<HolderKey>) -> bool,
+    ) -> Result<Vec<Reservation>, FileError> {
         let dir = self.dir.reservations();
         let mut found = vec![];
-        for name in files::names_in(&dir)?.iter().filter(|name| name.starts_with(prefix)) {
+        for name in files::names_in(&dir)?.iter().filter(|name| wanted(HolderKey::parse(name))) {
             match read_reservation(&dir.join(name)) {
                 Ok(reservation) => found.extend(reservation),
                 Err(FileError::Damaged { path, reason }) => {
@@ -218,12 +226,12 @@ impl Ledger {
         Ok(blocks)
     }
 
-    /// Whether this node knows `block` to be its own.
+    /// Returns whether this node knows `block` to be its own.
     pub fn owns(&self, block: &Block) -> bool {
         self.dir.block(block).exists()
     }
 
-    /// How many addresses are free and held in all owned blocks.
+    /// Counts of free and held addresses in all owned blocks.
     pub fn counts(&self) -> Result<Counts, FileError> {
         Ok(self.lock()?.index.counts())
     }
@@ -282,14 +290,25 @@ impl Ledger {
     }
 
     /// Moves the directory of the network, with all that is in it, to `grave`, unless a container
-    /// holds an address; says whether it did. Whoever waits for the lock meanwhile, to reserve
-    /// something, gets an error and not an address of a network that is going away.
+    /// holds an address or will: one is reserved for it and its lease runs. Returns whether it
+    /// did. A process that waits for the lock meanwhile, to reserve something, gets an error and
+    /// not an address of a network that is going away.
     pub fn retire(&self, grave: &Path) -> Result<bool, FileError> {
         let _locked = self.lock()?;
-        // The names of all others begin with '@', also where the file cannot be read.
-        let is_containers = |name: &String| !name.starts_with('@');
-        if files::names_in(&self.dir.reservations())?.iter().any(is_containers) {
-            return Ok(false);
+        for name in files::names_in(&self.dir.reservations())? {
+            let in_use = match HolderKey::parse(&name) {
+                // Also where the file cannot be read.
+                Some(HolderKey::Attachment(_)) => true,
+                Some(HolderKey::Prepared(id)) => match self.prepared(&id) {
+                    Ok(prepared) => prepared.is_some_and(|prepared| !prepared.is_expired()),
+                    Err(FileError::Damaged { .. }) => false,
+                    Err(error) => return Err(error),
+                },
+                Some(HolderKey::Node | HolderKey::Lent(..) | HolderKey::Kept(_)) | None => false,
+            };
+            if in_use {
+                return Ok(false);
+            }
         }
         std::fs::rename(self.dir.root(), grave)
             .map_err(FileError::io("move away", self.dir.root()))?;
@@ -311,77 +330,23 @@ impl Ledger {
         Ok(Locked { ledger: self, index, _lock: lock })
     }
 
-    /// Makes the index again from the blocks and the reservations. The caller holds the lock.
-    fn rebuild(&self) -> Result<Index, FileError> {
-        let path = self.dir.index();
-        let history = Index::salvage(&path);
-        let blocks = self.blocks()?;
-        let mut fresh: Vec<Fresh> = blocks.iter().flat_map(|block| self.fresh(block)).collect();
-        let place: std::collections::HashMap<(u8, u64), usize> =
-            fresh.iter().enumerate().map(|(i, f)| ((f.pool.get(), f.host.get()), i)).collect();
-        let dir = self.dir.reservations();
-        let mut claims = std::collections::HashMap::new();
-        for name in files::names_in(&dir)? {
-            let holder = hash(&name);
-            let at = match read_reservation(&dir.join(&name)) {
-                Ok(None) => continue,
-                Ok(Some(r)) => Some((r.pool.get(), r.host.get())),
-                Err(FileError::Damaged { path, reason }) => {
-                    warn!("{} is damaged ({reason})", path.display());
-                    let old = history.values();
-                    old.filter(|r| r.state == State::Reserved)
-                        .find(|r| r.holder == holder)
-                        .map(|r| (r.pool, r.host))
-                }
-                Err(error) => return Err(error),
-            };
-            if let Some(i) = at.and_then(|at| place.get(&at)) {
-                let claim = Precedence::of(&name);
-                if claims.get(i).is_none_or(|other| *other < claim) {
-                    claims.insert(*i, claim);
-                    fresh[*i].state = State::Reserved;
-                    fresh[*i].holder = holder;
-                }
-            }
-        }
-        let bytes = Index::rebuild(&fresh, &history, self.fingerprint);
-        let mut base = 0;
-        for block in &blocks {
-            self.put_block(block, base)?;
-            base += u32::try_from(block.bits().size()).unwrap_or(0);
-        }
-        files::put(&path, &self.scratch(), &bytes)?;
-        Index::open(&path, self.fingerprint).ok_or_else(|| FileError::Damaged {
-            path,
-            reason: "it was just rebuilt and cannot be read".into(),
-        })
-    }
-
-    /// The slots of a block in which nothing is reserved yet.
-    fn fresh(&self, block: &Block) -> impl Iterator<Item = Fresh> + use<'_> {
-        let block = *block;
-        let pool = self.network.pool(block.pool()).filter(|pool| block.belongs_to(pool));
-        block.hosts().map(move |host| {
-            let assignable = pool.is_some_and(|pool| pool.is_assignable(host));
-            let state = if assignable { State::Free } else { State::Withheld };
-            Fresh { pool: block.pool(), host, state, holder: 0 }
-        })
-    }
-
     fn put_block(&self, block: &Block, base: Slot) -> Result<(), FileError> {
         files::put(&self.dir.block(block), &self.scratch(), base.to_string().as_bytes())
     }
 
-    /// Notes the sandbox of an attachment that asks again: it may be in another one by now.
+    /// Notes the sandbox of an attachment that asks again, which may be in another one, and
+    /// the lease of a prepared holder.
     fn renew(
         &self,
         reservation: Reservation,
+        holder: &Holder,
         sandbox: Option<&Sandbox>,
     ) -> Result<Reservation, FileError> {
-        if sandbox.is_none() || reservation.sandbox.as_ref() == sandbox {
+        let sandbox = sandbox.or(reservation.sandbox.as_ref()).cloned();
+        if reservation.sandbox == sandbox && reservation.holder == *holder {
             return Ok(reservation);
         }
-        let reservation = Reservation { sandbox: sandbox.cloned(), ..reservation };
+        let reservation = Reservation { sandbox, holder: holder.clone(), ..reservation };
         self.put_reservation(&reservation)?;
         Ok(reservation)
     }
@@ -392,7 +357,7 @@ impl Ledger {
         files::put(&path, &self.scratch(), &files::json::line(&path, reservation)?)
     }
 
-    /// Where files are written before they are renamed into place; under the lock there is but
+    /// Path that files are written to before they are renamed into place; under the lock there is but
     /// one at a time.
     fn scratch(&self) -> PathBuf {
         self.dir.root().join(".new")
@@ -420,30 +385,8 @@ pub fn forget(
     files::remove(&dir.reservation(holder)).map(drop)
 }
 
-/// Whose an address is if two files name it: what was lent is in use elsewhere, and what is only kept
-/// is in use by nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Precedence {
-    Kept,
-    Held,
-    Lent,
-}
-
-impl Precedence {
-    /// By the name of the file.
-    fn of(name: &str) -> Self {
-        if name.starts_with(LENT) {
-            Self::Lent
-        } else if name.starts_with(KEPT) {
-            Self::Kept
-        } else {
-            Self::Held
-        }
-    }
-}
-
 /// Seconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }
 
@@ -455,6 +398,9 @@ mod kept;
 mod lent;
 mod locked;
 pub use lent::Away;
+mod prepared;
+mod rebuild;
+pub use prepared::Settled;
 mod stranded;
 
 #[cfg(test)]

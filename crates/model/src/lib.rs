@@ -32,7 +32,7 @@ pub use block::{Block, BlockBits};
 pub use endpoint::Endpoint;
 pub use loan::{LoanAnswer, LoanId, LoanRecord};
 pub use mac::MacAddr;
-pub use names::{Attachment, ContainerId, IfName, NetworkName, NodeName};
+pub use names::{Attachment, ContainerId, IfName, NetworkName, NodeName, PreparedId};
 pub use network::{Mode, Network};
 pub use node::NodeRecord;
 pub use pool::{Addresses, HostNumber, Pool, PoolIndex};

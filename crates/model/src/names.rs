@@ -119,6 +119,11 @@ name_type!(
     ContainerId, "container id", check_cni_name
 );
 name_type!(
+    /// The id of an address that is reserved before its container exists, as the program that
+    /// reserved it chose it.
+    PreparedId, "id of a prepared address", check_short_name
+);
+name_type!(
     /// `CNI_IFNAME`: the interface's name inside the sandbox.
     IfName, "interface name", check_ifname
 );

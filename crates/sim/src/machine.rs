@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weft_allocator::address::acquire;
 use weft_allocator::block_manager::{BlockManager, Policy};
-use weft_allocator::{AllocatorError, acquire, sticky};
+use weft_allocator::{AddressGrant, AddressRequest, AllocatorError};
 use weft_cluster::{Cluster, ClusterError, Environment, NetworkView, networks};
-use weft_ledger::ledger::{About, Want};
+use weft_ledger::ledger::Want;
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Network, NodeName, Sticky};
+use weft_model::{Addresses, Network, NetworkSpec, NodeName, Sticky};
 
 use crate::world::{TaskId, World};
 
@@ -94,19 +95,25 @@ impl Node {
         let (cluster, data_dir, network) =
             (self.cluster.clone(), self.data_dir.clone(), network.clone());
         Box::pin(async move {
-            let reserved = async {
-                networks::cache(&data_dir, &network)?;
-                let ledger = Ledger::open(&data_dir, network)?;
-                let about = About { sandbox: None, sticky: sticky.as_ref() };
-                match &sticky {
-                    Some(sticky) if want == Want::Any => {
-                        sticky::reserve(&cluster, ledger, &holder, sticky, about, &|| true).await
+            let request = AddressRequest {
+                network: network.name().clone(),
+                spec: NetworkSpec::default(),
+                holder,
+                wanted: match want {
+                    Want::Any => vec![],
+                    Want::Exactly(pool, host) => {
+                        network.addresses(pool, host).iter().flat_map(Addresses::iter).collect()
                     }
-                    _ => acquire::reserve(&cluster, ledger, &holder, want, about, &|| true).await,
-                }
+                },
+                sandbox: None,
+                sticky,
             };
-            let reserved = reserved.await;
-            Ended::Added(holder, reserved.map(Box::new))
+            let granted = async {
+                networks::cache(&data_dir, &network)?;
+                acquire(&data_dir, || Ok(cluster), &request, &|| true).await
+            };
+            let reserved = granted.await.map(AddressGrant::into_reservation);
+            Ended::Added(request.holder, reserved.map(Box::new))
         })
     }
 

@@ -1,13 +1,13 @@
-//! What can go wrong between the cluster and the kernel.
+//! Errors between the cluster and the kernel.
 
 use weft_allocator::AllocatorError;
 use weft_cluster::ClusterError;
 use weft_datapath::DatapathError;
 use weft_files::FileError;
-use weft_model::{NetworkName, Vni, mtu};
+use weft_model::{Attachment, NetworkName, Vni, mtu};
 use weft_store::StoreError;
 
-/// What can go wrong when a network is made on this host.
+/// Errors of networks and containers on this host.
 #[derive(Debug, thiserror::Error)]
 pub enum WiringError {
     /// An address, the node's files or the cluster store.
@@ -16,6 +16,18 @@ pub enum WiringError {
     /// The kernel.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The interface is there already.
+    #[error(
+        "interface {ifname} exists in the container, or {attachment} is attached already; DEL it first ({source})"
+    )]
+    InterfaceExists {
+        /// The name of the container's end.
+        ifname: String,
+        /// The attachment.
+        attachment: Box<Attachment>,
+        /// The kernel's refusal.
+        source: DatapathError,
+    },
     /// The network's packets do not fit into the underlay's.
     #[error(
         "network {network} has mtu {wanted}, but underlay interface {underlay} of this node carries \
@@ -59,12 +71,12 @@ pub enum WiringError {
 }
 
 impl WiringError {
-    /// Whether the same request may succeed later without anybody changing anything.
+    /// Returns whether the same request may succeed later without a change by a person.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Allocator(error) if error.is_transient())
     }
 
-    /// Whether the configuration, and not the world, is at fault.
+    /// Returns whether the configuration is at fault, not the state of node or cluster.
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Allocator(error) => error.is_configuration(),

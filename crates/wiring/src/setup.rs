@@ -24,7 +24,7 @@ use weft_ledger::layout::NetworkDir;
 use weft_ledger::ledger::{About, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::network::Mode;
-use weft_model::{Attachment, HostNumber, MacAddr, Network, NetworkName, device, mtu};
+use weft_model::{HostNumber, MacAddr, Network, NetworkName, device, mtu};
 
 use crate::WiringError;
 use crate::network_removal::is_host_end;
@@ -214,14 +214,9 @@ impl Host {
     fn kept_off(&self, state: &SegmentState) -> Result<BTreeSet<String>, WiringError> {
         let ledger = Ledger::open(&self.config.data_dir, state.network.clone());
         let stranded = ledger.and_then(|ledger| ledger.stranded())?;
-        let host_end = |reservation: Reservation| match reservation.holder {
-            Holder::Attachment { container_id, ifname } => {
-                let network = state.network.name().clone();
-                Some(device::host_end(&Attachment { network, container_id, ifname }))
-            }
-            _ => None,
-        };
-        Ok(stranded.into_iter().filter_map(host_end).collect())
+        let attachment = |held: &Reservation| held.holder.attachment(state.network.name());
+        let attachments = stranded.iter().filter_map(attachment);
+        Ok(attachments.map(|attachment| device::host_end(&attachment)).collect())
     }
 
     /// Notes which ports have hairpin mode on, and returns them together with those of the `lost`

@@ -158,3 +158,14 @@ proptest! {
         call("ADD", &format!(r#"{{"name":"n","cniVersion":"1.0.0","{key}":{value}}}"#));
     }
 }
+
+#[test]
+fn a_guarded_verb_that_panics_is_an_error_of_its_plugin() {
+    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    let verb = async { panic!("asked to") };
+    let Poll::Ready(result) = pin!(guarded::<()>(&Echo, verb)).poll(context) else {
+        panic!("it is done at once");
+    };
+    let error = result.unwrap_err();
+    assert!(error.code == code::BUG && error.msg.contains("echo"), "{error}");
+}

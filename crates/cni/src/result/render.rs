@@ -7,8 +7,8 @@ use super::{CniResult, Interface, Ip, Route};
 use crate::version::Version;
 
 impl CniResult {
-    /// The result in the shape of `version`. Versions before 0.3.0 have room for one address of each
-    /// family; a result without any cannot be said in them.
+    /// The result in the shape of `version`. Versions before 0.3.0 have room for one address of
+    /// each family; a result without any cannot be said in them.
     pub fn render(&self, version: Version) -> Result<Value, String> {
         let mut object = Map::new();
         object.insert("cniVersion".into(), version.as_str().into());

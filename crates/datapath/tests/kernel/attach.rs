@@ -24,7 +24,8 @@ fn port(bridge: u32, netns: &Netns) -> PortSpec<'_> {
         bridge,
         mtu: 1450,
         ifname: "eth0",
-        netns,
+        mac: MAC,
+        netns: Some(netns),
     }
 }
 
@@ -36,7 +37,6 @@ async fn attach(netlink: &Netlink, bridge: u32, netns: &Netns) -> Result<(), Dat
         index: port.interface,
         ifname: "eth0",
         netns,
-        mac: MAC,
         addresses: &["10.9.0.5/16".parse().unwrap(), "fd09::5/64".parse().unwrap()],
         routes: &[
             Route::new("0.0.0.0/0".parse().unwrap(), Some("10.9.0.1".parse().unwrap())),

@@ -13,8 +13,15 @@ use weft_model::MacAddr;
 use crate::ground::{container, on_a_host, sh, sh_in, spec};
 
 async fn create(netlink: &Netlink, bridge: u32, name: &str, netns: &Netns) -> Port {
-    let (host_mac, mtu) = (MacAddr::from_seed(name), 1450);
-    let port = PortSpec { host_end: name, host_mac, bridge, mtu, ifname: "eth0", netns };
+    let port = PortSpec {
+        host_end: name,
+        host_mac: MacAddr::from_seed(name),
+        bridge,
+        mtu: 1450,
+        ifname: "eth0",
+        mac: MacAddr::from_seed("container"),
+        netns: Some(netns),
+    };
     create_port(netlink, &port).await.unwrap()
 }
 

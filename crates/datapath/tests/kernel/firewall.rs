@@ -155,7 +155,8 @@ async fn plugged(netlink: &Netlink, bridge: &str, host_end: &str, addresses: &[&
         bridge: u32::try_from(link(bridge)["ifindex"].as_u64().unwrap()).unwrap(),
         mtu: 1450,
         ifname: "eth0",
-        netns: &netns,
+        mac: MacAddr::from_seed(&format!("container/{host_end}")),
+        netns: Some(&netns),
     };
     create_port(netlink, &port).await.unwrap();
     sh_in(&netns, "ip link set eth0 up");

@@ -3,52 +3,54 @@
 use weft_model::{Block, StickyId};
 
 use super::{Ledger, Locked, Want, now, read_reservation};
+use crate::holder::{Holder, HolderKey, kept_file_name};
 use crate::index::{Slot, State};
-use crate::reservation::{Holder, KEPT, Reservation, Sticky};
+use crate::reservation::{Reservation, Sticky};
 use weft_files::{self as files, FileError};
 
 impl Ledger {
     /// The address that is kept here for an identity.
     pub fn kept(&self, id: StickyId) -> Result<Option<Reservation>, FileError> {
-        read_reservation(&self.dir.reservations().join(format!("{KEPT}{id}")))
+        read_reservation(&self.dir.reservations().join(kept_file_name(id)))
     }
 
-    /// Whether this node's own files tell which address an identity has.
+    /// Returns whether this node's own files tell which address an identity has.
     pub fn keeps_for(&self, sticky: &Sticky) -> Result<bool, FileError> {
         Ok(self.lock()?.kept_slot(Some(sticky), Want::Any)?.is_some())
     }
 
-    /// Returns whether addresses are kept for identities.
-    pub fn has_kept(&self) -> Result<bool, FileError> {
-        let names = files::names_in(&self.dir.reservations())?;
-        Ok(names.iter().any(|name| name.starts_with(KEPT)))
-    }
-
-    /// Frees the addresses whose identities have not come back in time, and says which.
-    pub fn expire(&self) -> Result<Vec<Reservation>, FileError> {
-        let mut expired = vec![];
-        for kept in self.reservations_named(KEPT)? {
-            if matches!(&kept.holder, Holder::Kept { until, .. } if *until <= now())
-                && self.release_exactly(&kept)?
-            {
-                expired.push(kept);
-            }
-        }
+    /// The reservations whose time is over: of identities that have not come back, and of prepared
+    /// containers that were not made.
+    pub fn expired(&self) -> Result<Vec<Reservation>, FileError> {
+        let mut expired = self.unused()?;
+        expired.retain(Reservation::is_expired);
         Ok(expired)
     }
 
-    /// Forgets what is kept in a block that is another node's now.
-    pub(super) fn forget_kept(&self, block: &Block) -> Result<(), FileError> {
-        for kept in self.reservations_named(KEPT)? {
-            if kept.pool == block.pool() && block.contains(kept.host) {
-                files::remove(&self.dir.reservation(&kept.holder))?;
+    /// Returns whether there are reservations that expire: kept and prepared ones.
+    pub fn has_unused(&self) -> Result<bool, FileError> {
+        Ok(!self.unused()?.is_empty())
+    }
+
+    /// The reservations of holders that do not exist at the moment: kept and prepared ones.
+    fn unused(&self) -> Result<Vec<Reservation>, FileError> {
+        self.reservations_with(|key| {
+            matches!(key, Some(HolderKey::Kept(_) | HolderKey::Prepared(_)))
+        })
+    }
+
+    /// Forgets what is kept or prepared in a block that is another node's now.
+    pub(super) fn forget_unused(&self, block: &Block) -> Result<(), FileError> {
+        for unused in self.unused()? {
+            if unused.loan.is_none() && unused.pool == block.pool() && block.contains(unused.host) {
+                files::remove(&self.dir.reservation(&unused.holder))?;
             }
         }
         Ok(())
     }
 }
 
-/// What stands for an address that is kept from now on.
+/// The reservation that keeps an address from now on.
 pub(super) fn kept_reservation(of: &Reservation, sticky: &Sticky) -> Reservation {
     let until = now().saturating_add(sticky.keep);
     Reservation {
@@ -56,6 +58,7 @@ pub(super) fn kept_reservation(of: &Reservation, sticky: &Sticky) -> Reservation
         sandbox: None,
         loan: None,
         sticky: None,
+        settled: None,
         created: now(),
         ..of.clone()
     }
@@ -81,14 +84,14 @@ impl Locked<'_> {
         Ok(slot.map(|slot| (slot, kept)))
     }
 
-    /// Whether an address is to be kept for an identity, and none is yet. A file that no slot stands
-    /// behind was left by a call that was killed.
+    /// Returns whether an address is to be kept for an identity, and none is yet. A file that no slot
+    /// stands behind was left by a call that was killed.
     pub(super) fn may_keep(&self, sticky: &Sticky) -> Result<bool, FileError> {
         Ok(sticky.keep > 0 && self.kept_slot(Some(sticky), Want::Any)?.is_none())
     }
 
-    /// The slot, if it is this holder's. Two files may name one address for a while, after a call that
-    /// was killed or a block that was lost and came back; the index says whose it is.
+    /// The slot, if it is this holder's. Two files may name one address for a while, after a call
+    /// that was killed or a block that was lost and came back; the index names its holder.
     pub(super) fn held_by(
         &self,
         slot: Option<Slot>,

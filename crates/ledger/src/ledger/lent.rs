@@ -10,8 +10,9 @@ use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
 use super::kept::kept_reservation;
 use super::{About, Ledger, Locked, Outcome, Want, now, read_reservation};
+use crate::holder::{Holder, HolderKey, lent_file_name};
 use crate::index::{Slot, State};
-use crate::reservation::{Holder, LENT, Loan, Reservation, Sticky};
+use crate::reservation::{Loan, Reservation, Sticky};
 use weft_files::{self as files, FileError};
 
 /// An address of a block that lives on another node.
@@ -19,7 +20,7 @@ use weft_files::{self as files, FileError};
 pub struct Away {
     /// The host number in the block's pool.
     pub host: HostNumber,
-    /// Where it lives.
+    /// The node that has it.
     pub node: NodeName,
     /// The loan by which it does, if by one.
     pub loan: Option<LoanId>,
@@ -72,7 +73,7 @@ impl Ledger {
 
     /// The addresses that live on other nodes.
     pub fn lent(&self) -> Result<Vec<Reservation>, FileError> {
-        self.reservations_named(LENT)
+        self.reservations_with(|key| matches!(key, Some(HolderKey::Lent(..))))
     }
 
     /// Enters a block some of whose addresses are in use elsewhere, or here by a loan. A block that
@@ -103,6 +104,7 @@ impl Ledger {
                 sandbox: None,
                 loan: None,
                 sticky: None,
+                settled: None,
                 created: now(),
             })?;
         }
@@ -122,6 +124,7 @@ impl Ledger {
                 sandbox: None,
                 loan: None,
                 sticky: None,
+                settled: None,
                 created: now(),
             };
             if self.kept(sticky.id())?.is_none() {
@@ -134,7 +137,7 @@ impl Ledger {
         self.forget_loss(block)
     }
 
-    /// Enters a borrowed address; `None` if the holder has an address by now, or if the address is
+    /// Enters a borrowed address; `None` if the holder has an address already, or if the address is
     /// held here by somebody else.
     pub fn borrow(
         &self,
@@ -162,6 +165,7 @@ impl Ledger {
             sandbox: about.sandbox.cloned(),
             loan: Some(loan.clone()),
             sticky: about.sticky.cloned(),
+            settled: None,
             created: now(),
         };
         files::create_private_dir(&self.dir.loans())?;
@@ -203,8 +207,8 @@ impl Ledger {
         Ok(all)
     }
 
-    /// Those of `places` that the node or a container of it holds in an own block: neither free nor lent
-    /// to another node, nor only kept for an identity.
+    /// Those of `places` that the node or a container of it holds in an own block: neither free
+    /// nor lent to another node, nor only kept for an identity.
     pub fn held_among(
         &self,
         places: impl IntoIterator<Item = (PoolIndex, HostNumber)>,
@@ -219,15 +223,15 @@ impl Ledger {
             }
         }
         if !held.is_empty() {
-            for kept in self.reservations_named(super::KEPT)? {
+            for kept in self.reservations_with(|key| matches!(key, Some(HolderKey::Kept(_))))? {
                 held.remove(&(kept.pool, kept.host));
             }
         }
         Ok(held)
     }
 
-    /// Notes that the cluster knows nothing of the loan any more: its reservation, if there is one, is
-    /// stranded.
+    /// Notes that the cluster knows nothing of the loan any more: its reservation, if there is
+    /// one, is stranded.
     pub fn void_loan(&self, loan: LoanId) -> Result<(), FileError> {
         let _locked = self.lock()?;
         if let Some(reservation) = self.borrowed(loan)? {
@@ -244,9 +248,9 @@ impl Ledger {
 }
 
 impl Locked<'_> {
-    /// Whether the address lives on another node.
+    /// Returns whether the address lives on another node.
     pub(super) fn is_away(&self, pool: PoolIndex, host: HostNumber) -> bool {
-        self.ledger.dir.reservations().join(format!("{LENT}{pool}-{host}")).exists()
+        self.ledger.dir.reservations().join(lent_file_name(pool, host)).exists()
     }
 
     /// Unmakes the reservation of a borrowed address.

@@ -1,16 +1,17 @@
-//! What is done while the ledger's lock is held.
+//! Steps that are taken while the ledger's lock is held.
 
 use std::path::Path;
 
 use weft_model::{Block, HostNumber, PoolIndex};
 
 use super::{About, Locked, Outcome, Want, now};
+use crate::holder::Holder;
 use crate::index::{Slot, State};
-use crate::reservation::{Holder, Reservation};
+use crate::reservation::Reservation;
 use weft_files::{self as files, FileError};
 
 impl Locked<'_> {
-    /// The slot that a wish comes down to, or why there is none.
+    /// The slot that a request comes down to, or why there is none.
     pub(super) fn choose(&self, want: Want) -> Result<Result<Slot, Outcome>, FileError> {
         match want {
             Want::Exactly(pool, host) => self.slot_of(pool, host),
@@ -73,7 +74,7 @@ impl Locked<'_> {
         Ok(Some(slot))
     }
 
-    /// Whose file name has this hash.
+    /// The holder whose file name has this hash.
     pub(super) fn holder_of(&self, holder: u64) -> Result<Holder, FileError> {
         let all = self.ledger.reservations()?;
         let found = all.into_iter().find(|r| r.holder.hash() == holder);
@@ -110,6 +111,7 @@ impl Locked<'_> {
             sandbox: about.sandbox.cloned(),
             loan: None,
             sticky: about.sticky.cloned(),
+            settled: None,
             created: now(),
         };
         self.change(|locked| {

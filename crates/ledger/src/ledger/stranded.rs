@@ -4,7 +4,7 @@
 use weft_model::Block;
 
 use super::{Ledger, Locked};
-use crate::reservation::{Holder, Reservation};
+use crate::reservation::Reservation;
 use weft_files::{self as files, FileError};
 
 impl Ledger {
@@ -18,12 +18,12 @@ impl Ledger {
         locked.index.begin().map_err(self.index_error())?;
         self.note_loss(&self.dir.stranded(block))?;
         files::remove(&self.dir.block(block))?;
-        self.forget_kept(block)?;
+        self.forget_unused(block)?;
         self.rebuild().map(drop)
     }
 
     /// Notes that the block may be lost, before it is tried to take it again: if that is cut short,
-    /// what lives elsewhere of the block is looked up once more.
+    /// what lives elsewhere of the block is looked up again.
     pub fn doubt_block(&self, block: &Block) -> Result<(), FileError> {
         let _locked = self.lock()?;
         self.note_loss(&self.dir.stranded(block))
@@ -35,7 +35,7 @@ impl Ledger {
         files::put(note, &self.scratch(), b"")
     }
 
-    /// Whether blocks or loans were lost, or may have been.
+    /// Returns whether blocks or loans were lost, or may have been.
     pub fn has_losses(&self) -> Result<bool, FileError> {
         Ok(!files::names_in(&self.dir.losses())?.is_empty())
     }
@@ -65,7 +65,7 @@ impl Ledger {
         Ok(stranded)
     }
 
-    /// Whether reservations of `block` may have outlived the ownership of it.
+    /// Returns whether reservations of `block` may have outlived the ownership of it.
     pub fn was_lost(&self, block: &Block) -> bool {
         self.dir.stranded(block).exists()
     }
@@ -77,12 +77,10 @@ impl Ledger {
 }
 
 impl Locked<'_> {
-    /// Whether the reservation is of an address that is neither borrowed nor in an own block, or of
+    /// Returns whether the reservation is of an address that is neither borrowed nor in an own block, or of
     /// one that was lent by another owner while the block was not this node's.
     pub(super) fn is_stranded(&self, reservation: &Reservation) -> Result<bool, FileError> {
-        if reservation.loan.is_some()
-            || !matches!(reservation.holder, Holder::Node | Holder::Attachment { .. })
-        {
+        if reservation.loan.is_some() || !reservation.holder.is_using() {
             return Ok(false);
         }
         let Reservation { pool, host, .. } = *reservation;

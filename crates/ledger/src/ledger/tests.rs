@@ -15,20 +15,20 @@ fn network(subnet: &str) -> Network {
         .unwrap()
 }
 
-fn holder(id: &str) -> Holder {
+pub(super) fn holder(id: &str) -> Holder {
     Holder::Attachment {
         container_id: ContainerId::new(id).unwrap(),
         ifname: IfName::new("eth0").unwrap(),
     }
 }
 
-struct Fixture {
-    dir: TempDir,
-    network: Network,
+pub(super) struct Fixture {
+    pub(super) dir: TempDir,
+    pub(super) network: Network,
 }
 
 impl Fixture {
-    fn new(subnet: &str, blocks: &[&str]) -> Self {
+    pub(super) fn new(subnet: &str, blocks: &[&str]) -> Self {
         let fixture = Self { dir: TempDir::new().unwrap(), network: network(subnet) };
         for block in blocks {
             fixture.ledger().add_block(&block.parse().unwrap()).unwrap();
@@ -36,16 +36,16 @@ impl Fixture {
         fixture
     }
 
-    /// Opened anew each time, as each plugin process does.
-    fn ledger(&self) -> Ledger {
+    /// Opened again each time, as each plugin process does.
+    pub(super) fn ledger(&self) -> Ledger {
         Ledger::open(self.dir.path(), self.network.clone()).unwrap()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join("networks/ovnet1").join(name)
     }
 
-    fn reserve(&self, id: &str) -> Option<String> {
+    pub(super) fn reserve(&self, id: &str) -> Option<String> {
         match self.ledger().reserve(&holder(id), Want::Any, None).unwrap() {
             Outcome::Held(reservation) => Some(reservation.addresses[0].to_string()),
             Outcome::NoRoom => None,
@@ -53,7 +53,7 @@ impl Fixture {
         }
     }
 
-    fn exactly(&self, id: &str, host: u64) -> Outcome {
+    pub(super) fn exactly(&self, id: &str, host: u64) -> Outcome {
         let want = Want::Exactly(PoolIndex::new(0).unwrap(), HostNumber::new(host));
         self.ledger().reserve(&holder(id), want, None).unwrap()
     }

@@ -1,0 +1,92 @@
+//! Making the index again from the blocks and the reservations.
+
+use std::collections::HashMap;
+
+use log::warn;
+use weft_files::{self as files, FileError};
+use weft_model::Block;
+
+use super::{Ledger, read_reservation};
+use crate::holder::{HolderKey, hash};
+use crate::index::{Fresh, Index, State};
+
+impl Ledger {
+    /// Makes the index again from the blocks and the reservations. The caller holds the lock.
+    pub(super) fn rebuild(&self) -> Result<Index, FileError> {
+        let path = self.dir.index();
+        let history = Index::salvage(&path);
+        let blocks = self.blocks()?;
+        let mut fresh: Vec<Fresh> = blocks.iter().flat_map(|block| self.fresh(block)).collect();
+        let place: HashMap<(u8, u64), usize> =
+            fresh.iter().enumerate().map(|(i, f)| ((f.pool.get(), f.host.get()), i)).collect();
+        let dir = self.dir.reservations();
+        let mut claims = HashMap::new();
+        for name in files::names_in(&dir)? {
+            let holder = hash(&name);
+            let at = match read_reservation(&dir.join(&name)) {
+                Ok(None) => continue,
+                Ok(Some(r)) => Some((r.pool.get(), r.host.get())),
+                Err(FileError::Damaged { path, reason }) => {
+                    warn!("{} is damaged ({reason})", path.display());
+                    let old = history.values();
+                    old.filter(|r| r.state == State::Reserved)
+                        .find(|r| r.holder == holder)
+                        .map(|r| (r.pool, r.host))
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(i) = at.and_then(|at| place.get(&at)) {
+                let claim = Precedence::of(&name);
+                if claims.get(i).is_none_or(|other| *other < claim) {
+                    claims.insert(*i, claim);
+                    fresh[*i].state = State::Reserved;
+                    fresh[*i].holder = holder;
+                }
+            }
+        }
+        let bytes = Index::rebuild(&fresh, &history, self.fingerprint);
+        let mut base = 0;
+        for block in &blocks {
+            self.put_block(block, base)?;
+            base += u32::try_from(block.bits().size()).unwrap_or(0);
+        }
+        files::put(&path, &self.scratch(), &bytes)?;
+        Index::open(&path, self.fingerprint).ok_or_else(|| FileError::Damaged {
+            path,
+            reason: "it was just rebuilt and cannot be read".into(),
+        })
+    }
+
+    /// The slots of a block in which nothing is reserved yet.
+    pub(super) fn fresh(&self, block: &Block) -> impl Iterator<Item = Fresh> + use<'_> {
+        let block = *block;
+        let pool = self.network.pool(block.pool()).filter(|pool| block.belongs_to(pool));
+        block.hosts().map(move |host| {
+            let assignable = pool.is_some_and(|pool| pool.is_assignable(host));
+            let state = if assignable { State::Free } else { State::Withheld };
+            Fresh { pool: block.pool(), host, state, holder: 0 }
+        })
+    }
+}
+
+/// Precedence of two files that name one address: what was lent is in use elsewhere, and what is
+/// kept or prepared is not in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Precedence {
+    Kept,
+    Prepared,
+    Held,
+    Lent,
+}
+
+impl Precedence {
+    /// By the name of the file.
+    fn of(name: &str) -> Self {
+        match HolderKey::parse(name) {
+            Some(HolderKey::Lent(..)) => Self::Lent,
+            Some(HolderKey::Kept(_)) => Self::Kept,
+            Some(HolderKey::Prepared(_)) => Self::Prepared,
+            Some(HolderKey::Node | HolderKey::Attachment(_)) | None => Self::Held,
+        }
+    }
+}
