@@ -12,10 +12,12 @@ use clap::{Parser, Subcommand};
 
 mod attach;
 mod cluster;
+mod consul;
 mod ipam;
 mod plugin;
 mod report;
 mod sandbox;
+mod scale;
 mod shell;
 mod stats;
 mod traffic;
@@ -45,6 +47,8 @@ enum What {
     Ipam(ipam::Options),
     /// Addresses that a cluster of many nodes gives out in a second, on one Consul server.
     Cluster(cluster::Options),
+    /// The node agent in a cluster of many nodes, networks and addresses.
+    Scale(scale::Options),
 }
 
 fn main() -> Result<()> {
@@ -56,5 +60,6 @@ fn main() -> Result<()> {
         What::Traffic(options) => traffic::measure(&options, &weft),
         What::Ipam(options) => ipam::measure(&options, &weft, &arguments.reference),
         What::Cluster(options) => cluster::measure(&options),
+        What::Scale(options) => scale::measure(&options, &weft),
     }
 }

@@ -1,5 +1,7 @@
 //! Commands of other programs, for what is prepared and not measured.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -31,6 +33,19 @@ impl Daemon {
         let child =
             command(line)?.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Ok(Self(child.with_context(|| format!("can't run {line}"))?))
+    }
+
+    /// Starts a command line, split at spaces; what it prints goes to the file `log`.
+    pub(crate) fn start_with_log(line: &str, log: &Path) -> Result<Self> {
+        let log = File::create(log)?;
+        let mut command = command(line)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Self(command.spawn().with_context(|| format!("can't run {line}"))?))
+    }
+
+    /// Id of the process; with `ip netns exec` in front, of the program behind it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 
