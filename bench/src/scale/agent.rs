@@ -71,7 +71,7 @@ impl Agent {
     }
 
     /// Fails if the agent has ended, with the end of its log.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         // A process that has ended remains as a zombie until this program asks for its status.
         if !self.proc("stat")?.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")) {
             return Ok(());

@@ -5,14 +5,14 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use weft_model::{Network, Subnet};
 
-use super::agent::{Load, load};
+use super::agent::{Agent, Load, load};
 use super::host::{CONSUL, Host};
 use super::seed::Seeder;
 use super::{
     GOAL_BUSY, GOAL_CONCERNED, GOAL_CONNECTIONS, GOAL_IDLE, GOAL_MEMORY, GOAL_UNCONCERNED, Options,
     SETTLE, Toggle, figure, idle, kilobytes_a_change,
 };
-use crate::report;
+use crate::report::{self, Goal};
 
 /// Blocks that other nodes have in each network.
 const BLOCKS: usize = 4;
@@ -37,8 +37,9 @@ pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
         seeder.blocks(network, &free[..BLOCKS.min(free.len())], owners)?;
     }
 
-    let agents = [hosts[0].start_agent(weft, CONSUL)?, hosts[1].start_agent(weft, CONSUL)?];
-    let agents = [&agents[0], &agents[1]];
+    let with = hosts[0].start_agent(weft, CONSUL)?;
+    let without = hosts[1].start_agent(weft, CONSUL)?;
+    let agents = [&with, &without];
     std::thread::sleep(SETTLE * 2);
     let quiet = idle(&agents, options.seconds)?;
     let owner = owners.first().context("no nodes")?;
@@ -50,34 +51,43 @@ pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     let had = networks[..attached].first().map(&mut under_changes_of).transpose()?;
     let foreign = networks[attached..].first().map(&mut under_changes_of).transpose()?;
 
-    for (which, (agent, count)) in agents.iter().zip([attached, 0]).enumerate() {
-        report::title(&format!(
-            "{} networks and {} nodes in the store; an agent whose host has {count} of the networks",
-            networks.len(),
-            options.nodes
-        ));
-        let memory = agent.memory()?;
-        report::figure("resident memory", "MB", memory.resident, GOAL_MEMORY);
-        report::figure("resident memory at its peak", "MB", memory.peak, GOAL_MEMORY);
-        let connections = figure(agent.connections()?);
-        report::figure("connections to Consul", "", connections, GOAL_CONNECTIONS);
-        let quiet = quiet[which];
-        report::figure("processor time, idle", "%", quiet.cpu, GOAL_IDLE);
-        for (changes, has, busy) in [("had", which == 0, &had), ("foreign", false, &foreign)] {
-            let Some(busy) = busy.as_ref().map(|loads| loads[which]) else { continue };
-            // Without a network of its own, the other's networks are as foreign to it as any.
-            if which == 1 && changes == "had" {
-                continue;
-            }
-            let network = if has { "a network that it has" } else { "one that it has not" };
-            let what = format!("processor time, one change a second in {network}");
-            report::figure(&what, "%", busy.cpu, GOAL_BUSY);
-            let what = format!("received for each change in {network}");
-            let goal = if has { GOAL_CONCERNED } else { GOAL_UNCONCERNED };
-            report::figure(&what, "KB", kilobytes_a_change(busy, quiet), goal);
-        }
+    report::title(&format!(
+        "{} networks and {} nodes in the store; the agent of a host that has {attached} networks",
+        networks.len(),
+        options.nodes
+    ));
+    report_still(&with, quiet[0])?;
+    if let Some(busy) = had {
+        report_changes("a network that it has", busy[0], quiet[0], GOAL_CONCERNED);
+    }
+    if let Some(busy) = &foreign {
+        report_changes("one that it has not", busy[0], quiet[0], GOAL_UNCONCERNED);
+    }
+    report::title("Of a host that has none");
+    report_still(&without, quiet[1])?;
+    if let Some(busy) = &foreign {
+        report_changes("one that it has not", busy[1], quiet[1], GOAL_UNCONCERNED);
     }
     Ok(())
+}
+
+/// Prints what an agent takes while nothing changes.
+fn report_still(agent: &Agent, quiet: Load) -> Result<()> {
+    let memory = agent.memory()?;
+    report::figure("resident memory", "MB", memory.resident, GOAL_MEMORY);
+    report::figure("resident memory at its peak", "MB", memory.peak, GOAL_MEMORY);
+    let connections = figure(agent.connections()?);
+    report::figure("connections to Consul", "", connections, GOAL_CONNECTIONS);
+    report::figure("processor time, idle", "%", quiet.cpu, GOAL_IDLE);
+    Ok(())
+}
+
+/// Prints what an agent takes under one change a second.
+fn report_changes(network: &str, busy: Load, quiet: Load, goal: Option<Goal>) {
+    let what = format!("processor time, one change a second in {network}");
+    report::figure(&what, "%", busy.cpu, GOAL_BUSY);
+    let what = format!("received for each change in {network}");
+    report::figure(&what, "KB", kilobytes_a_change(busy, quiet), goal);
 }
 
 /// A subnet of its own for each network.

@@ -114,9 +114,9 @@ mod tests {
         let address = server.local_addr().unwrap().to_string();
         thread::spawn(move || {
             let mut socket = server.accept().unwrap().0;
-            for answer in [&[b'a'; 10][..], &[b'b'; 70_000], &[b'c'; 20]] {
+            for length in [10, 70_000, 20] {
                 assert!(socket.read(&mut [0; 100]).unwrap() > 0);
-                socket.write_all(answer).unwrap();
+                socket.write_all(&vec![b'a'; length]).unwrap();
             }
         });
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
