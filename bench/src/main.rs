@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 mod attach;
 mod cluster;
@@ -53,6 +55,7 @@ enum What {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    end_on_signals();
     // Plugins are started with this as CNI_PATH, and from other namespaces.
     let weft = arguments.weft.canonicalize()?;
     match arguments.what {
@@ -62,4 +65,20 @@ fn main() -> Result<()> {
         What::Cluster(options) => cluster::measure(&options),
         What::Scale(options) => scale::measure(&options, &weft),
     }
+}
+
+/// Ends the program on SIGINT and SIGTERM. By scripts/bench it is the first process of its namespace, and the kernel
+/// drops the signals that such a process has no handler for. What it has started ends with it.
+fn end_on_signals() {
+    std::thread::spawn(|| -> Result<()> {
+        Builder::new_current_thread().enable_all().build()?.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            std::process::exit(130)
+        })
+    });
 }
