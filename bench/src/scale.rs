@@ -23,7 +23,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use weft_model::{Block, Network, NodeName};
 
-use crate::report::Goal;
+use crate::report::{self, Goal};
 use agent::{Agent, Load};
 use seed::Seeder;
 
@@ -92,6 +92,11 @@ const GOAL_UNCONCERNED: Option<Goal> = Some(Goal::AtMost(12.0));
 
 pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     host::make_underlay()?;
+    // Who else wants the processor decides about times, and not about much else.
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let load = load.split(' ').next().unwrap_or_default().to_owned();
+    let cores = std::thread::available_parallelism()?;
+    report::title(&format!("The machine has {cores} cores and, before all this, a load of {load}"));
     for part in &options.parts {
         let _consul = crate::consul::start(&options.consul, host::CONSUL_IP)?;
         match part {
