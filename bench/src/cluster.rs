@@ -11,17 +11,16 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::runtime::{Builder, Runtime};
 use weft_allocator::acquire;
-use weft_cluster::config::{ConsulConfig, StoreConfig, Underlay};
-use weft_cluster::{Cluster, NodeConfig};
+use weft_cluster::Cluster;
 use weft_ledger::ledger::Want;
 use weft_ledger::{Holder, Ledger};
 use weft_model::pool::{FamilyRecord, PoolRecord};
-use weft_model::{ContainerId, IfName, Network, NetworkName, NetworkSpec, NodeName};
+use weft_model::{ContainerId, IfName, Network, NetworkName, NetworkSpec};
 use weft_store::{ConsulOptions, ConsulStore, Expected, Store};
 
+use crate::consul;
 use crate::report::{self, Goal};
-use crate::shell::{Daemon, run};
-use crate::traffic::wait_until;
+use crate::shell::run;
 
 /// What to measure.
 #[derive(Args)]
@@ -58,7 +57,8 @@ const DATA_DIR: &str = "/run/weft-bench-cluster";
 const BITS: usize = 65_536;
 
 pub(crate) fn measure(options: &Options) -> Result<()> {
-    let _server = start_consul(&options.consul)?;
+    run("ip link set lo up")?;
+    let _server = consul::start(&options.consul, "127.0.0.1")?;
     let mut rates: [Vec<f64>; 3] = Default::default();
     for round in 0..options.rounds {
         let network = create_network(round, options.block_bits)?;
@@ -80,21 +80,6 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     report::line("a key for each address", "/s", blocks, key_each, None);
     report::line("one key for all", "/s", blocks, one_key, None);
     Ok(())
-}
-
-fn start_consul(consul: &Path) -> Result<Daemon> {
-    run("ip link set lo up")?;
-    let server = Daemon::start(&format!(
-        "{} agent -server -bootstrap-expect=1 -bind=127.0.0.1 -client=127.0.0.1 -node=bench -log-level=err \
-         -data-dir=/run/consul-cluster",
-        consul.display()
-    ))?;
-    // A leader alone is not enough: it must be in its own catalogue too.
-    wait_until("Consul is ready", || {
-        let health = run(&format!("curl -sf {ADDRESS}/v1/health/node/bench"));
-        Ok(health.is_ok_and(|health| health.contains("passing")))
-    })?;
-    Ok(server)
 }
 
 /// One node that gives addresses out.
@@ -172,20 +157,7 @@ fn create_network(round: usize, block_bits: Option<u8>) -> Result<Network> {
 }
 
 fn connect(node: &str, data_dir: &Path) -> Result<Cluster> {
-    let config = NodeConfig {
-        node: NodeName::new(node)?,
-        underlay: Underlay::DefaultRoute,
-        port: weft_model::node::VXLAN_PORT,
-        data_dir: data_dir.into(),
-        store: StoreConfig::Consul(ConsulConfig {
-            address: Some(ADDRESS.into()),
-            prefix: PREFIX.into(),
-            ..ConsulConfig::default()
-        }),
-        release_after: Duration::from_secs(600),
-        sweep_grace: Duration::from_secs(60),
-    };
-    Ok(Cluster::connect(&config, |_| None)?)
+    consul::connect(ADDRESS, PREFIX, node, data_dir)
 }
 
 /// Weft's way, by the functions that its IPAM plugin calls.

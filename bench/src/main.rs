@@ -9,13 +9,17 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 mod attach;
 mod cluster;
+mod consul;
 mod ipam;
 mod plugin;
 mod report;
 mod sandbox;
+mod scale;
 mod shell;
 mod stats;
 mod traffic;
@@ -45,10 +49,13 @@ enum What {
     Ipam(ipam::Options),
     /// Addresses that a cluster of many nodes gives out in a second, on one Consul server.
     Cluster(cluster::Options),
+    /// The node agent in a cluster of many nodes, networks and addresses.
+    Scale(scale::Options),
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    end_on_signals();
     // Plugins are started with this as CNI_PATH, and from other namespaces.
     let weft = arguments.weft.canonicalize()?;
     match arguments.what {
@@ -56,5 +63,22 @@ fn main() -> Result<()> {
         What::Traffic(options) => traffic::measure(&options, &weft),
         What::Ipam(options) => ipam::measure(&options, &weft, &arguments.reference),
         What::Cluster(options) => cluster::measure(&options),
+        What::Scale(options) => scale::measure(&options, &weft),
     }
+}
+
+/// Ends the program on SIGINT and SIGTERM. By scripts/bench it is the first process of its namespace, and the kernel
+/// drops the signals that such a process has no handler for. What it has started ends with it.
+fn end_on_signals() {
+    std::thread::spawn(|| -> Result<()> {
+        Builder::new_current_thread().enable_all().build()?.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            std::process::exit(130)
+        })
+    });
 }

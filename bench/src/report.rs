@@ -50,3 +50,14 @@ pub(crate) fn compare(
 pub(crate) fn single(what: &str, unit: &str, figure: f64, goal: Goal) {
     println!("  {what:<28} weft {figure:>8.0} {unit:<6} {}", goal.verdict(figure));
 }
+
+/// Prints one line: a figure that needs decimals, and how it stands to the goal, if there is one.
+pub(crate) fn figure(what: &str, unit: &str, figure: f64, goal: Option<Goal>) {
+    let goal = goal.map(|goal| goal.verdict(figure)).unwrap_or_default();
+    println!("  {what:<58} {figure:>9.2} {unit:<6} {goal}");
+}
+
+/// Prints one line that is not a figure.
+pub(crate) fn note(text: &str) {
+    println!("  {text}");
+}

@@ -1,5 +1,7 @@
 //! Commands of other programs, for what is prepared and not measured.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -28,9 +30,23 @@ pub(crate) struct Daemon(Child);
 impl Daemon {
     /// Starts a command line, split at spaces; what it prints is thrown away.
     pub(crate) fn start(line: &str) -> Result<Self> {
+        let mut command = mortal(line)?;
         let child =
-            command(line)?.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Ok(Self(child.with_context(|| format!("can't run {line}"))?))
+    }
+
+    /// Starts a command line, split at spaces; what it prints goes to the file `log`.
+    pub(crate) fn start_with_log(line: &str, log: &Path) -> Result<Self> {
+        let log = File::create(log)?;
+        let mut command = mortal(line)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Self(command.spawn().with_context(|| format!("can't run {line}"))?))
+    }
+
+    /// Id of the process; with `ip netns exec` in front, of the program behind it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 
@@ -46,4 +62,9 @@ fn command(line: &str) -> Result<Command> {
     let mut command = Command::new(words.next().context("empty command")?);
     command.args(words);
     Ok(command)
+}
+
+/// A command that the kernel kills when this program ends, by whatever end (`PR_SET_PDEATHSIG`).
+fn mortal(line: &str) -> Result<Command> {
+    command(&format!("setpriv --pdeathsig KILL {line}"))
 }
