@@ -58,10 +58,7 @@ impl Plugin for Ipam {
 
     fn status(&self, request: &Request) -> Result<(), CniError> {
         let call = request::Call::of(request)?;
-        match status::has_room(&call)? {
-            true => Ok(()),
-            false => block_on(status::has_store(&call))?,
-        }
+        if status::has_room(&call)? { Ok(()) } else { block_on(status::has_store(&call))? }
     }
 }
 

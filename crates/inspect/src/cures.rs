@@ -59,7 +59,7 @@ pub(crate) async fn apply(
             borrowing::tidy(cluster, &ledger, &cluster.network_view(&name).await?).await?;
         }
         Fix::Reclaim => {
-            lending::reclaim(cluster, &ledger, &cluster.network_view(&name).await?).await?
+            lending::reclaim(cluster, &ledger, &cluster.network_view(&name).await?).await?;
         }
         Fix::SetAside(block, away) => {
             let want = Want::Exactly(block.pool(), away.host);

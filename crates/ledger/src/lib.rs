@@ -6,7 +6,7 @@
 //! - [`ledger`]: reserving, releasing, lending, keeping, preparing.
 //! - [`holder`]: holders of addresses, and their files' names.
 //! - [`reservation`]: the content of those files.
-//! - [`layout`]: paths.
+//! - [`layout`]: the paths of all these files.
 //!
 //! # Files of a network
 //!

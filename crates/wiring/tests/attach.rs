@@ -41,9 +41,10 @@ fn on_a_host(test: impl AsyncFnOnce(Ground) + Send + 'static) {
 async fn ground() -> Ground {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("weft.toml");
-    let (data, store) = (dir.path().join("data"), dir.path().join("store"));
+    let root = dir.path().display();
     let config = format!(
-        "node = \"n\"\ndata_dir = {data:?}\n[store]\ntype = \"local\"\naddress = {store:?}\n"
+        "node = \"n\"\ndata_dir = \"{root}/data\"\n[store]\ntype = \"local\"\n\
+         address = \"{root}/store\"\n"
     );
     std::fs::write(&path, config).unwrap();
     let config = NodeConfig::load(Some(&path), |_| None).unwrap();
