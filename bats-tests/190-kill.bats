@@ -39,7 +39,7 @@ assert_killed() {
 
 @test "weft and weft-ipam below it on a single node" {
     add_host a
-    drive a weft --calls 300 --networks 2 --slots 3
+    drive a weft --calls 500 --networks 2 --slots 3
     assert_killed 20
     run in_host a ip -brief link show type veth
     [[ $output != *wv* ]] || fail "$output"

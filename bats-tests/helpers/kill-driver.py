@@ -144,7 +144,8 @@ class Plugin:
             return False
         victims = [process.pid]
         if self.kind == "weft":
-            victims = random.choice([victims, children(process.pid), victims + children(process.pid)])
+            below = children(process.pid) or victims
+            victims = random.choice([victims, below, victims + below])
         for victim in victims:
             try:
                 os.kill(victim, signal.SIGKILL)

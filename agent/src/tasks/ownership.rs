@@ -60,13 +60,18 @@ async fn keep(agent: Agent, name: NetworkName) {
         Store { view: agent.watcher.network(&name), requests: agent.watcher.requests() };
     let mut requests = None;
     let mut next = Instant::now();
+    let soon = SOON.min(policy.release_after).max(Duration::from_secs(1));
     loop {
         let is_due = tokio::select! {
             () = watcher::changed(&mut store.view) => true,
             () = watcher::changed(&mut store.requests) => {
                 store.requests_for(&name) != requests
             }
-            () = here.changed() => is_urgent(&agent.host, &name).await,
+            () = here.changed() => {
+                // A block may have become idle.
+                next = next.min(Instant::now() + soon);
+                is_urgent(&agent.host, &name).await
+            }
             () = tokio::time::sleep_until(next) => true,
         };
         if !is_due {
@@ -85,7 +90,6 @@ async fn keep(agent: Agent, name: NetworkName) {
             (work, done) = off_thread::run(what, round).await;
             is_done = report_round(&name, done);
         }
-        let soon = SOON.min(policy.release_after).max(Duration::from_secs(1));
         next = Instant::now()
             + match (is_done, work.manager.has_deadlines()) {
                 (false, _) => RETRY,
