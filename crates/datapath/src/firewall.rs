@@ -33,8 +33,9 @@ mod nft;
 
 use serde_json::{Value, json};
 use weft_model::network::{Masquerade, Mode};
-use weft_model::{Network, Subnet, device};
+use weft_model::{Network, NetworkName, Subnet, device};
 
+use self::nft::Running;
 use crate::DatapathError;
 
 /// The program that sets and lists rules, found by `PATH`.
@@ -53,7 +54,44 @@ const PRIORITY_FILTER: i32 = 0;
 ///
 /// [`DatapathError::Firewall`] if `nft` cannot be run, refuses, or does not answer within ten seconds.
 pub fn ensure(network: &Network) -> Result<(), DatapathError> {
-    apply("set", network, &transaction(network))
+    begin(network)?.wait()
+}
+
+/// Starts to set the rules of `network` and returns at once, so that the caller can do other work
+/// while `nft` runs. `nft` works on the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// [`DatapathError::Firewall`] if `nft` cannot be run. Everything else is for [`Pending::wait`] to tell.
+pub fn begin(network: &Network) -> Result<Pending, DatapathError> {
+    start("set", network, &transaction(network))
+}
+
+/// Rules on their way into the kernel. Dropped without [`Pending::wait`], `nft` is killed and collected,
+/// and the rules may be set or not.
+#[derive(Debug)]
+#[must_use = "the rules are set for certain only after `wait`"]
+pub struct Pending {
+    action: &'static str,
+    network: NetworkName,
+    running: Running,
+}
+
+impl Pending {
+    /// Waits until the rules are set.
+    ///
+    /// # Errors
+    ///
+    /// [`DatapathError::Firewall`] if `nft` refuses, or has not answered within ten seconds of its
+    /// start.
+    pub fn wait(self) -> Result<(), DatapathError> {
+        let Self { action, network, running } = self;
+        let failed = |problem| failure(action, &network, problem);
+        match running.wait().map_err(failed)? {
+            output if output.success => Ok(()),
+            output => Err(failed(output.stderr)),
+        }
+    }
 }
 
 /// [`ensure`] off the calling thread.
@@ -68,7 +106,7 @@ pub async fn ensure_async(network: &Network) -> Result<(), DatapathError> {
 ///
 /// As of [`ensure`], but for a refusal: without the table there are no rules.
 pub fn is_present(network: &Network) -> Result<bool, DatapathError> {
-    let failed = |problem: String| failure("read", network, problem);
+    let failed = |problem: String| failure("read", network.name(), problem);
     let arguments = ["--json", "list", "table", FAMILY, TABLE];
     let output = nft::run(NFT, &arguments, &[], nft::TIMEOUT).map_err(failed)?;
     if !output.success {
@@ -126,7 +164,7 @@ pub fn remove(network: &Network) -> Result<(), DatapathError> {
         let element = json!({"elem": [bridge]});
         commands.push(json!({"delete": {"element": named(set, element)}}));
     }
-    apply("remove", network, &commands)
+    start("remove", network, &commands)?.wait()
 }
 
 /// [`remove`] off the calling thread.
@@ -142,21 +180,26 @@ async fn off_thread<T: Send + 'static>(
 ) -> Result<T, DatapathError> {
     let copy = network.clone();
     let done = tokio::task::spawn_blocking(move || work(&copy)).await;
-    done.unwrap_or_else(|error| Err(failure(action, network, format!("it ended early: {error}"))))
+    done.unwrap_or_else(|error| {
+        Err(failure(action, network.name(), format!("it ended early: {error}")))
+    })
 }
 
-fn apply(action: &'static str, network: &Network, commands: &[Value]) -> Result<(), DatapathError> {
-    let failed = |problem: String| failure(action, network, problem);
+/// Starts `nft` with `commands`.
+fn start(
+    action: &'static str,
+    network: &Network,
+    commands: &[Value],
+) -> Result<Pending, DatapathError> {
     let payload = json!({"nftables": commands}).to_string();
-    let output = nft::run(NFT, &["--json", "--file", "-"], payload.as_bytes(), nft::TIMEOUT);
-    match output.map_err(failed)? {
-        output if output.success => Ok(()),
-        output => Err(failed(output.stderr)),
-    }
+    let arguments = ["--json", "--file", "-"];
+    let running = Running::start(NFT, &arguments, payload.as_bytes(), nft::TIMEOUT)
+        .map_err(|problem| failure(action, network.name(), problem))?;
+    Ok(Pending { action, network: network.name().clone(), running })
 }
 
-fn failure(action: &'static str, network: &Network, problem: String) -> DatapathError {
-    DatapathError::Firewall { action, network: network.name().to_string(), problem }
+fn failure(action: &'static str, network: &NetworkName, problem: String) -> DatapathError {
+    DatapathError::Firewall { action, network: network.to_string(), problem }
 }
 
 fn transaction(network: &Network) -> Vec<Value> {

@@ -1,8 +1,10 @@
 //! The firewall table.
 
+use std::time::Instant;
+
 use weft_datapath::attach::{PortSpec, create_port};
 use weft_datapath::firewall::{
-    ensure, ensure_async, is_present, is_present_async, remove, remove_async,
+    begin, ensure, ensure_async, is_present, is_present_async, remove, remove_async,
 };
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::{Entry, Netns};
@@ -130,6 +132,28 @@ fn asynchronous_forms_leave_their_thread_free() {
         assert!(is_present(&red()).unwrap() && is_present_async(&red()).await.unwrap());
         remove_async(&red()).await.unwrap();
         assert!(!is_present(&red()).unwrap());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn rules_are_set_while_their_caller_does_other_work() {
+    on_a_host(async |netlink| {
+        let started = Instant::now();
+        let pending = begin(&red()).unwrap();
+        let begun = started.elapsed();
+        segment::ensure(&netlink, &spec()).await.unwrap();
+        let segment = started.elapsed().saturating_sub(begun);
+        pending.wait().unwrap();
+        let all = started.elapsed();
+        println!("begin {begun:.1?}, segment {segment:.1?}, with the rules {all:.1?} in all");
+        assert!(is_present(&red()).unwrap());
+        // A caller that fails in between leaves neither a process nor harm.
+        drop(begin(&blue()).unwrap());
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+        assert_eq!(children, "", "processes are left");
+        ensure(&blue()).unwrap();
+        assert!(is_present(&red()).unwrap() && is_present(&blue()).unwrap());
     });
 }
 
