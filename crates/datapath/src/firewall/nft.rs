@@ -2,6 +2,8 @@
 //!
 //! Input and output are files in memory, so that neither side waits for the other to read, and the
 //! only thing to wait for is the end of the process.
+//!
+//! `nftables::helper` runs `nft` too, but waits without a limit, and kills nothing.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
