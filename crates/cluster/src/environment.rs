@@ -52,9 +52,9 @@ impl Environment for Real {
 /// How often to try a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(3);
 
-/// Waits for the advisory lock on `path`, creating the file if it is missing; `None` if another process
-/// held it for all of `limit`. For locks that may be held across I/O to the cluster store: the thread
-/// goes on with other tasks meanwhile.
+/// Waits for the advisory lock on `path`, creating the file if it is missing; `None` if another
+/// process held it for all of `limit`. For locks that may be held across I/O to the cluster store:
+/// the thread goes on with other tasks meanwhile.
 pub async fn wait_for_lock(
     environment: &dyn Environment,
     path: &Path,

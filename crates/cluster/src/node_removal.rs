@@ -42,12 +42,13 @@ impl Guard {
 }
 
 impl Cluster {
-    /// Takes everything from a node that is gone for good: its blocks, what it borrowed, its record.
-    /// Refused while the node's agent is alive.
+    /// Takes everything from a node that is gone for good: its blocks, what it borrowed, its
+    /// record. Refused while the node's agent is alive.
     ///
     /// First the record is marked: from then on the node cannot claim. Every deletion requires the
-    /// record as this wrote it and no heartbeat, so the removal ends when the node's agent comes back
-    /// and writes its record again. A node that was only cut off finds out then what it has lost.
+    /// record as this wrote it and no heartbeat, so the removal ends when the node's agent comes
+    /// back and writes its record again. A node that was only cut off finds out then what it has
+    /// lost.
     pub async fn remove_node(&self, name: &NodeName) -> Result<Removed, ClusterError> {
         let guard = self.mark_for_removal(name).await?;
         let mut removed = Removed::default();

@@ -92,8 +92,8 @@ pub struct InterfaceSpec<'a> {
     pub routes: &'a [Route],
 }
 
-/// Creates a veth pair with the MACs of both ends: one end in the container's namespace and down, the
-/// other a port of the bridge and up.
+/// Creates a veth pair with the MACs of both ends: one end in the container's namespace and down,
+/// the other a port of the bridge and up.
 pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port, DatapathError> {
     let mut peer = LinkRequest::named(spec.ifname).mac(spec.mac).mtu(spec.mtu);
     if let Some(netns) = spec.netns {
@@ -122,8 +122,8 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port,
     })
 }
 
-/// Lets only frames from and to the container's MAC through the port, and keeps the kernel from giving
-/// it a link-local address. The bridge does not flood unknown unicast to it.
+/// Lets only frames from and to the container's MAC through the port, and keeps the kernel from
+/// giving it a link-local address. The bridge does not flood unknown unicast to it.
 pub async fn secure_port(
     netlink: &Netlink,
     security: &PortSecurity<'_>,
@@ -168,8 +168,8 @@ pub async fn configure_interface(
     let requests = std::iter::once(up).chain(addresses).chain(routes).collect();
     let mut outcomes = netlink.exchange(requests, what).await?;
 
-    // Runtimes may create containers without IPv6; an IPv6 address says that this one is to have it.
-    // Most have it anyway, so the namespace is entered for the others only.
+    // Runtimes may create containers without IPv6; an IPv6 address says that this one is to have
+    // it. Most have it anyway, so the namespace is entered for the others only.
     let no_ipv6 = |(address, outcome): (&IpNetwork, &Outcome)| {
         address.is_ipv6() && outcome.as_ref().is_err_and(|refusal| refusal.errno == libc::EACCES)
     };

@@ -1,10 +1,10 @@
-//! Firewall rules: masquerade for what leaves a network, and none of it into another. Nothing leaves
-//! an internal network, and nothing comes into it: no gateway does not mean no way out, since the host
-//! routes whatever is sent to the bridge's MAC.
+//! Firewall rules: masquerade for what leaves a network, and none of it into another. Nothing
+//! leaves an internal network, and nothing comes into it: no gateway does not mean no way out,
+//! since the host routes whatever is sent to the bridge's MAC.
 //!
 //! One table, `inet weft`, filled once for each network and never for a container. Each network has
-//! two chains, reached by a verdict map from the name of its bridge, so that a packet meets the rules
-//! of one network however many there are:
+//! two chains, reached by a verdict map from the name of its bridge, so that a packet meets the
+//! rules of one network however many there are:
 //!
 //! ```text
 //! table inet weft {
@@ -26,8 +26,8 @@
 //! Everything is one transaction, and the same one each time: what is there is emptied and filled
 //! again, so it may be run at any moment, by several processes at once.
 //!
-//! Each function runs `nft`, waits for at most ten seconds, and has an asynchronous form for processes
-//! that serve others: it waits on one of tokio's threads for blocking work.
+//! Each function runs `nft`, waits for at most ten seconds, and has an asynchronous form for
+//! processes that serve others: it waits on one of tokio's threads for blocking work.
 
 mod listing;
 mod nft;
@@ -50,7 +50,8 @@ const TABLE: &str = "weft";
 ///
 /// # Errors
 ///
-/// [`DatapathError::Firewall`] if `nft` cannot be run, refuses, or does not answer within ten seconds.
+/// [`DatapathError::Firewall`] if `nft` cannot be run, refuses, or does not answer within ten
+/// seconds.
 pub fn ensure(network: &Network) -> Result<(), DatapathError> {
     begin(network)?.wait()
 }
@@ -60,13 +61,14 @@ pub fn ensure(network: &Network) -> Result<(), DatapathError> {
 ///
 /// # Errors
 ///
-/// [`DatapathError::Firewall`] if `nft` cannot be run. Everything else is for [`Pending::wait`] to tell.
+/// [`DatapathError::Firewall`] if `nft` cannot be run. Everything else is for [`Pending::wait`] to
+/// tell.
 pub fn begin(network: &Network) -> Result<Pending, DatapathError> {
     start("set", network, &rules::to_set(network))
 }
 
-/// Rules on their way into the kernel. Dropped without [`Pending::wait`], `nft` is killed and collected,
-/// and the rules may be set or not.
+/// Rules on their way into the kernel. Dropped without [`Pending::wait`], `nft` is killed and
+/// collected, and the rules may be set or not.
 #[derive(Debug)]
 #[must_use = "the rules are set for certain only after `wait`"]
 pub struct Pending {
@@ -97,8 +99,8 @@ pub async fn ensure_async(network: &Network) -> Result<(), DatapathError> {
     off_thread("set", network, ensure).await
 }
 
-/// Returns whether the rules of `network` are set, as far as counting them tells. Runs `nft` and waits
-/// for it.
+/// Returns whether the rules of `network` are set, as far as counting them tells. Runs `nft` and
+/// waits for it.
 ///
 /// # Errors
 ///

@@ -1,13 +1,13 @@
 //! The data plane on Linux: links, addresses, tables and rules of the kernel.
 //!
-//! Knows the values of [`weft_model`] and the kernel, and nothing of CNI or of the cluster store. No
-//! type of the netlink libraries shows through: their releases break often.
+//! Knows the values of [`weft_model`] and the kernel, and nothing of CNI or of the cluster store.
+//! No type of the netlink libraries shows through: their releases break often.
 //!
 //! # The way of a frame
 //!
 //! A network is a bridge on each node, with a VXLAN device as one of its ports and the containers'
-//! veths as the others. Nothing is learned and nothing is flooded into the tunnel; the kernel is told
-//! everything in advance, in three tables for each remote address:
+//! veths as the others. Nothing is learned and nothing is flooded into the tunnel; the kernel is
+//! told everything in advance, in three tables for each remote address:
 //!
 //! | table | entry | serves |
 //! |---|---|---|
@@ -15,8 +15,9 @@
 //! | bridge's FDB (`master`) | MAC → VXLAN port | frames find the tunnel, and `neigh_suppress` checks that the answer lies beyond it |
 //! | VXLAN's FDB (`self`) | MAC → VTEP | frames find the node |
 //!
-//! The other way of answering ARP locally, `proxy` on the VXLAN device, wants its neighbours on that
-//! device and the host's own on the bridge: an entry more for each address, of the costliest kind.
+//! The other way of answering ARP locally, `proxy` on the VXLAN device, wants its neighbours on
+//! that device and the host's own on the bridge: an entry more for each address, of the costliest
+//! kind.
 //!
 //! # Modules
 //!
@@ -34,10 +35,10 @@
 //!
 //! # Threads
 //!
-//! The kernel carries out a routing request on the thread that makes it, and `nft` takes its time too.
-//! A plugin process has nothing else to do meanwhile: [`netlink::Netlink::open`], [`firewall::ensure`],
-//! [`netns::Entry::CallingThread`]. An agent serves others on its thread, and leaves the work to
-//! others: [`netlink::Netlink::open_offloaded`], [`firewall::ensure_async`],
+//! The kernel carries out a routing request on the thread that makes it, and `nft` takes its time
+//! too. A plugin process has nothing else to do meanwhile: [`netlink::Netlink::open`],
+//! [`firewall::ensure`], [`netns::Entry::CallingThread`]. An agent serves others on its thread, and
+//! leaves the work to others: [`netlink::Netlink::open_offloaded`], [`firewall::ensure_async`],
 //! [`netns::Entry::NewThread`].
 
 mod address;

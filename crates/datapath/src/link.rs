@@ -245,8 +245,8 @@ impl LinkRequest {
         Request::change(RouteNetlinkMessage::NewLink(self.0), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// The request that changes the link: RTM_NEWLINK without NLM_F_CREATE, which unlike RTM_SETLINK
-    /// takes the settings of a port.
+    /// The request that changes the link: RTM_NEWLINK without NLM_F_CREATE, which unlike
+    /// RTM_SETLINK takes the settings of a port.
     pub(crate) fn into_change(self) -> Request {
         Request::change(RouteNetlinkMessage::NewLink(self.0), 0)
     }
@@ -286,8 +286,8 @@ impl Netlink {
         netlink::first_refusal(outcomes, |_| what())
     }
 
-    /// Deletes the link called `name` and waits until the kernel has let go of it. Returns whether it
-    /// was there.
+    /// Deletes the link called `name` and waits until the kernel has let go of it. Returns whether
+    /// it was there.
     pub async fn delete_link(&self, name: &str) -> Result<bool, DatapathError> {
         let message = RouteNetlinkMessage::DelLink(LinkRequest::named(name).0);
         match self.request(message, 0, || format!("delete {name}")).await {

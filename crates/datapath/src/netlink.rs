@@ -1,8 +1,8 @@
 //! Requests to the kernel, and dumps that can be trusted.
 //!
 //! A dump that the kernel says was interrupted (`NLM_F_DUMP_INTR`: something changed meanwhile,
-//! entries may be missing) is repeated, since a comparison of it with what should be would delete what
-//! is only missing from the list. And an error carries the sentence that the kernel adds to it
+//! entries may be missing) is repeated, since a comparison of it with what should be would delete
+//! what is only missing from the list. And an error carries the sentence that the kernel adds to it
 //! (extended acknowledgement), which says what the number does not.
 //!
 //! A routing request keeps its thread in the kernel until it is carried out, which takes as long as
@@ -81,8 +81,8 @@ impl Netlink {
         outcomes.pop().unwrap_or(Ok(vec![])).map_err(|refusal| refused(what(), refusal))
     }
 
-    /// Sends several requests at once. All of them are carried out, in their order, whatever becomes
-    /// of each.
+    /// Sends several requests at once. All of them are carried out, in their order, whatever
+    /// becomes of each.
     pub(crate) async fn exchange(
         &self,
         requests: Vec<Request>,
@@ -144,7 +144,8 @@ fn open_socket() -> Result<Socket, DatapathError> {
         .map_err(|source| DatapathError::Io { what: "open a netlink socket".into(), source })
 }
 
-/// The first refusal among `outcomes` as an error; `what` says what was asked by the request's index.
+/// The first refusal among `outcomes` as an error; `what` says what was asked by the request's
+/// index.
 pub(crate) fn first_refusal(
     outcomes: Vec<Outcome>,
     what: impl Fn(usize) -> String,

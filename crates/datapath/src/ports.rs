@@ -46,8 +46,8 @@ pub async fn other_ends_mac(
     }
 }
 
-/// Returns whether the host end of a container's veth is what it should be: a port of `bridge`, and closed
-/// to all but its own MAC.
+/// Returns whether the host end of a container's veth is what it should be: a port of `bridge`, and
+/// closed to all but its own MAC.
 pub fn is_joined(host_end: &Link, bridge: u32) -> bool {
     host_end.bridge == Some(bridge) && host_end.port.locked && host_end.up
 }

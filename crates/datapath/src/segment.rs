@@ -1,8 +1,8 @@
 //! The bridge and the VXLAN device of a network on a host.
 //!
-//! Everything is created if it is missing, adopted if it is there and right, and corrected or replaced
-//! if it is not. Each step can be repeated, by this process or by several at once: it creates first
-//! and compares when the kernel says that the thing exists.
+//! Everything is created if it is missing, adopted if it is there and right, and corrected or
+//! replaced if it is not. Each step can be repeated, by this process or by several at once: it
+//! creates first and compares when the kernel says that the thing exists.
 
 use std::net::IpAddr;
 
@@ -103,8 +103,8 @@ pub async fn is_intact(
 
 async fn ensure_bridge(netlink: &Netlink, spec: &SegmentSpec) -> Result<u32, DatapathError> {
     let name = device::bridge(spec.vni);
-    // The MAC is set with the creation: set later, another program may have changed it in between, and a
-    // bridge without one of its own takes its lowest port's.
+    // The MAC is set with the creation: set later, another program may have changed it in between,
+    // and a bridge without one of its own takes its lowest port's.
     let data = InfoData::Bridge(vec![
         InfoBridge::StpState(BridgeStpState::Disabled),
         InfoBridge::MulticastSnooping(false),
@@ -174,7 +174,8 @@ async fn ensure_vxlan(
         let change = LinkRequest::indexed(vxlan.index).mtu(spec.mtu).alias(&alias(spec));
         let change = change.no_link_local().bridge(bridge);
         netlink.change_link(change, || format!("set up VXLAN device {name}")).await?;
-        // In one message with the rest it would be up before it is told to have no link-local address.
+        // In one message with the rest it would be up before it is told to have no link-local
+        // address.
         let up = LinkRequest::indexed(vxlan.index).up();
         netlink.change_link(up, || format!("set VXLAN device {name} up")).await?;
     }
@@ -192,8 +193,8 @@ fn alias(spec: &SegmentSpec) -> String {
     format!("weft:{}", spec.network)
 }
 
-/// Returns whether the device has what both have in common. The alias is set together with what cannot
-/// be read back (the mode of link-local addresses), and so stands for it.
+/// Returns whether the device has what both have in common. The alias is set together with what
+/// cannot be read back (the mode of link-local addresses), and so stands for it.
 fn is_set_up(link: &Link, spec: &SegmentSpec) -> bool {
     link.up && link.mtu == spec.mtu && link.alias == alias(spec)
 }

@@ -94,7 +94,8 @@ impl ConsulStore {
         }
     }
 
-    /// The entry in a reply about one key. For a key that the token may not read, Consul answers 403.
+    /// The entry in a reply about one key. For a key that the token may not read, Consul answers
+    /// 403.
     fn entry(&self, reply: &Reply, key: &str) -> Result<Option<Entry>, StoreError> {
         Ok(self.entries(reply, self.right("read", key))?.pop())
     }

@@ -37,8 +37,8 @@ pub(super) struct Output {
     pub(super) stderr: String,
 }
 
-/// Runs `program`, which is `nft` but in tests, with `input` on its standard input. An error says what
-/// happened and what to do.
+/// Runs `program`, which is `nft` but in tests, with `input` on its standard input. An error says
+/// what happened and what to do.
 pub(super) fn run(
     program: &'static str,
     arguments: &[&str],

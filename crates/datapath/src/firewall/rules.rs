@@ -153,7 +153,8 @@ pub(super) fn to_remove(network: &Network) -> Transaction {
     all
 }
 
-/// One rule for each subnet: packets from a container to an address outside take the node's address.
+/// One rule for each subnet: packets from a container to an address outside take the node's
+/// address.
 fn masquerade_rules(network: &Network, bridge: &str) -> Vec<Vec<Statement<'static>>> {
     let record = network.record();
     if record.masquerade == Masquerade::Off || record.mode == Mode::Internal {

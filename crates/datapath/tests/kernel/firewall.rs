@@ -199,7 +199,8 @@ fn pings(from: &Netns, address: &str) -> bool {
 #[ignore = "needs root"]
 fn internal_network_cannot_be_left_or_entered() {
     on_a_host(async |netlink| {
-        // A host that routes, as it does for its other networks, and knows the way to the containers.
+        // A host that routes, as it does for its other networks, and knows the way to the
+        // containers.
         let inside = SegmentSpec { node_addresses: vec![], gateways: vec![], ..spec() };
         segment::ensure(&netlink, &inside).await.unwrap();
         sh("ip link add outer type bridge
