@@ -14,7 +14,7 @@ use weft_store::{Entry, Expected, MAX_OPS, Op, Revision, TxnOutcome, keys, typed
 
 use crate::{Cluster, ClusterError, view};
 
-/// How often to try again when somebody else makes or extends a network at the same time.
+/// Attempts when another process makes or extends a network at the same time.
 const CATALOGUE_TRIES: usize = 32;
 
 /// The definition that this node has cached, if any.
@@ -226,7 +226,7 @@ impl Cluster {
         for prefix in [
             keys::blocks_prefix(name),
             keys::endpoints_prefix(name),
-            keys::stickies_prefix(name),
+            keys::sticky_prefix(name),
             keys::identities_prefix(name),
         ] {
             left.extend(self.keys_under(&prefix).await?);

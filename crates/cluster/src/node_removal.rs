@@ -14,7 +14,7 @@ use crate::{Cluster, ClusterError};
 /// Operations of a transaction that are left for deletions beside the guard and a revision key.
 const DELETIONS: usize = MAX_OPS - 3;
 
-/// What the cluster got back.
+/// The result of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
     /// Blocks that the node owned.

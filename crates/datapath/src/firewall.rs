@@ -10,14 +10,16 @@
 //! table inet weft {
 //!   set bridges            { type ifname; elements = { wb10000, wb10001, ... } }
 //!   set internal           { type ifname; elements = { wb10001, ... } }
-//!   map masquerade         { type ifname : verdict; elements = { wb10000 : goto masquerade-wb10000, ... } }
-//!   map isolate            { type ifname : verdict; elements = { wb10000 : goto isolate-wb10000, ... } }
+//!   map masquerade         { type ifname : verdict
+//!                            elements = { wb10000 : goto masquerade-wb10000, ... } }
+//!   map isolate            { type ifname : verdict
+//!                            elements = { wb10000 : goto isolate-wb10000, ... } }
 //!   chain postrouting      { type nat hook postrouting priority srcnat; iifname vmap @masquerade }
 //!   chain forward          { type filter hook forward priority filter; iifname vmap @isolate
 //!                            oifname @internal drop }
 //!   chain input            { type filter hook input priority filter; iifname @internal drop }
-//!   chain masquerade-wb10000 { ip saddr 10.9.0.0/16 ip daddr != 10.9.0.0/16 ip daddr != 224.0.0.0/4
-//!                              oifname != "wb10000" masquerade fully-random }
+//!   chain masquerade-wb10000 { ip saddr 10.9.0.0/16 ip daddr != 10.9.0.0/16
+//!                              ip daddr != 224.0.0.0/4 oifname != "wb10000" masquerade fully-random }
 //!   chain isolate-wb10000    { oifname != "wb10000" oifname @bridges drop }
 //!   chain isolate-wb10001    { oifname != "wb10001" drop }
 //! }

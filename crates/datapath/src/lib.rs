@@ -9,11 +9,11 @@
 //! veths as the others. Nothing is learned and nothing is flooded into the tunnel; the kernel is
 //! told everything in advance, in three tables for each remote address:
 //!
-//! | table | entry | serves |
-//! |---|---|---|
-//! | neighbours of the bridge | address → MAC | the host's own packets; and, by `neigh_suppress` on the VXLAN port, the answer to containers' ARP and neighbour solicitations |
-//! | bridge's FDB (`master`) | MAC → VXLAN port | frames find the tunnel, and `neigh_suppress` checks that the answer lies beyond it |
-//! | VXLAN's FDB (`self`) | MAC → VTEP | frames find the node |
+//! - neighbours of the bridge, address → MAC: for the host's own packets; and, by `neigh_suppress`
+//!   on the VXLAN port, for the answer to containers' ARP and neighbour solicitations;
+//! - the bridge's FDB (`master`), MAC → VXLAN port: frames find the tunnel, and `neigh_suppress`
+//!   checks that the answer lies beyond it;
+//! - the VXLAN device's FDB (`self`), MAC → VTEP: frames find the node.
 //!
 //! The other way of answering ARP locally, `proxy` on the VXLAN device, wants its neighbours on
 //! that device and the host's own on the bridge: an entry more for each address, of the costliest

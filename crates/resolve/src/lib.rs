@@ -44,8 +44,8 @@ const MAX_ATTEMPTS: u32 = 5;
 pub enum ResolveError {
     /// Not a host name.
     #[error(
-        "host name {host:?}: expected ASCII letters, digits, '-', '_' and '.', in labels of 1 to 63 \
-         characters; write an international name in its xn-- form"
+        "host name {host:?}: expected ASCII letters, digits, '-', '_' and '.', in labels of 1 to \
+         63 characters; write an international name in its xn-- form"
     )]
     InvalidName {
         /// The name as it came.
@@ -77,8 +77,8 @@ pub enum ResolveError {
 
     /// No server gave a usable answer.
     #[error(
-        "host name {host}: no DNS server answered ({cause}); check \"nameserver\" in {RESOLV_CONF}, \
-         add the host to {HOSTS} or use an IP address"
+        "host name {host}: no DNS server answered ({cause}); check \"nameserver\" in \
+         {RESOLV_CONF}, add the host to {HOSTS} or use an IP address"
     )]
     NoAnswer {
         /// The name to resolve.

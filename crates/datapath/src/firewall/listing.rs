@@ -74,7 +74,7 @@ mod tests {
             {"table": {"family": "inet", "name": "weft", "handle": 1}},
             {"set": {"name": "bridges", "type": "ifname", "elem": ["wb1", {"prefix": {"len": 1}}]}},
             {"set": {"name": "internal", "type": "ifname"}},
-            {"map": {"name": "isolate", "map": "verdict", "elem": [["wb1", {"goto": {"target": "c"}}]]}},
+            {"map": {"name": "isolate", "elem": [["wb1", {"goto": {"target": "c"}}]]}},
             {"rule": {"chain": "c", "expr": [{"masquerade": {"flags": "fully-random"}}]}},
             {"rule": {"chain": "c", "expr": [{"of tomorrow": [null]}]}}]}"#;
         let listing = Listing::of(json).unwrap();

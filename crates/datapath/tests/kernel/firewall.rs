@@ -228,7 +228,7 @@ fn internal_network_cannot_be_left_or_entered() {
             sh_in(&trickster, &format!("ip neigh add {hop} lladdr {mac} dev eth0"));
             sh_in(&trickster, &format!("ip route add default via {hop}"));
         }
-        let ways = [
+        let paths = [
             (&trickster, "198.51.100.2", "the outside"),
             (&trickster, "fd51::2", "the outside"),
             (&trickster, "198.51.100.1", "an address of the host"),
@@ -236,11 +236,11 @@ fn internal_network_cannot_be_left_or_entered() {
             (&outside, "10.9.0.5", "the container, from outside"),
             (&outside, "fd09::5", "the container, from outside"),
         ];
-        for (from, to, what) in ways {
+        for (from, to, what) in paths {
             assert!(pings(from, to), "without rules {to} is reached: {what}");
         }
         ensure(&inner()).unwrap();
-        for (from, to, what) in ways {
+        for (from, to, what) in paths {
             assert!(!pings(from, to), "{to} is reached: {what}");
         }
         assert!(pings(&trickster, "10.9.0.6") && pings(&neighbour, "fd09::5"));
