@@ -19,7 +19,8 @@
 //!                            oifname @internal drop }
 //!   chain input            { type filter hook input priority filter; iifname @internal drop }
 //!   chain masquerade-wb10000 { ip saddr 10.9.0.0/16 ip daddr != 10.9.0.0/16
-//!                              ip daddr != 224.0.0.0/4 oifname != "wb10000" masquerade fully-random }
+//!                              ip daddr != 224.0.0.0/4 oifname != "wb10000"
+//!                              masquerade fully-random }
 //!   chain isolate-wb10000    { oifname != "wb10000" oifname @bridges drop }
 //!   chain isolate-wb10001    { oifname != "wb10001" drop }
 //! }

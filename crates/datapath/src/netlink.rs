@@ -5,6 +5,11 @@
 //! what is only missing from the list. And an error carries the sentence that the kernel adds to it
 //! (extended acknowledgement), which says what the number does not.
 //!
+//! The messages come from the builders of `rtnetlink`, and its connection is not used: here one
+//! sendmsg(2) carries several requests, thousands of them for a large network's peers; the kernel's
+//! sentences and the flag of an interrupted dump come through; and a process of 3 ms starts no
+//! event loop.
+//!
 //! A routing request keeps its thread in the kernel until it is carried out, which takes as long as
 //! others hold the lock of all links. A short-lived process has nothing else to do
 //! ([`Netlink::open`]); one that serves others must not wait on its only thread

@@ -28,7 +28,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::DatapathError;
-use crate::link::{Link, LinkRequest};
+use crate::link::{Link, named};
 use crate::netlink::{
     Answer, Messages, Netlink, Refusal, Socket, TIMEOUT, append, attribute, refused, u32_at, wait,
 };
@@ -117,7 +117,7 @@ impl Helper {
         let (report, theirs) = UnixStream::pair()?;
         report.set_nonblocking(true)?;
         let mut request = Vec::new();
-        let message = RouteNetlinkMessage::DelLink(LinkRequest::named(&link.name).0);
+        let message = RouteNetlinkMessage::DelLink(named(&link.name));
         append(&mut request, message, NLM_F_REQUEST | NLM_F_ACK, 1);
         start_process(&request, socket.as_raw_fd(), theirs.as_raw_fd())?;
         let name = link.name.clone().into_bytes();
