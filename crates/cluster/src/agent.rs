@@ -1,4 +1,4 @@
-//! Whether this node's agent runs: it holds a lock for as long as it lives.
+//! The sign that this node's agent runs: it holds a lock for as long as it lives.
 
 use std::path::{Path, PathBuf};
 

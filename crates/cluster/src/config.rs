@@ -12,10 +12,10 @@ pub use weft_store::{ConsulConfig, StoreConfig};
 
 use crate::ClusterError;
 
-/// Where the file lies unless `WEFT_CONFIG` or `--config` says otherwise.
+/// Path of the file unless `WEFT_CONFIG` or `--config` names another.
 pub const DEFAULT_PATH: &str = "/etc/weft/weft.toml";
 
-/// Where reservations live. A reboot empties `/run`, and with it goes what no longer has a holder.
+/// Directory of reservations. A reboot empties `/run`, and ends all containers that hold one.
 const DEFAULT_DATA_DIR: &str = "/run/weft";
 
 /// Long enough that a restart of everything on a node brings no block back.
@@ -27,23 +27,23 @@ const DEFAULT_SWEEP_GRACE: Duration = Duration::from_secs(60);
 /// The node's configuration, complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// What the cluster calls this node.
+    /// The node's name in the cluster.
     pub node: NodeName,
-    /// Which interface carries the VXLAN packets.
+    /// The interface that carries the VXLAN packets.
     pub underlay: Underlay,
     /// The UDP port to send and receive VXLAN on.
     pub port: u16,
-    /// Where the node keeps its own state.
+    /// Directory of the node's own state.
     pub data_dir: PathBuf,
-    /// Where nodes agree.
+    /// The cluster store.
     pub store: StoreConfig,
-    /// After how long an idle block is given back to the cluster.
+    /// Time after which an idle block is given back to the cluster.
     pub release_after: Duration,
-    /// For how long a container must have been gone before its address is freed without a DEL.
+    /// Time after the end of a container at which its address is freed without a DEL.
     pub sweep_grace: Duration,
 }
 
-/// How the underlay is named.
+/// Selection of the underlay interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Underlay {
     /// The interface of the default route.
@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn reads_what_a_cluster_node_needs() {
         let config = NodeConfig::parse(
-            "node = \"a\"\nunderlay = \"198.18.0.1\"\n[store]\ntype = \"consul\"\naddress = \"http://198.18.0.9:8500\"\nprefix = \"/weft/test/\"\n",
+            "node = \"a\"\nunderlay = \"198.18.0.1\"\n[store]\ntype = \"consul\"\n\
+             address = \"http://198.18.0.9:8500\"\nprefix = \"/weft/test/\"\n",
         )
         .unwrap();
         assert_eq!(config.node.as_str(), "a");

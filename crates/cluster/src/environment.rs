@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use weft_files::lock::Lockable;
 use weft_files::{FileError, FileLock};
 
-/// Where time and chance come from.
+/// The source of time and random numbers.
 #[async_trait]
 pub trait Environment: Send + Sync {
     /// The time since some moment in the past. It never goes back.
@@ -20,7 +20,7 @@ pub trait Environment: Send + Sync {
     /// Waits.
     async fn sleep(&self, duration: Duration);
 
-    /// A number by chance.
+    /// A random number.
     fn random(&self) -> u64;
 }
 
@@ -49,12 +49,12 @@ impl Environment for Real {
     }
 }
 
-/// How often to try a lock that another process holds.
+/// Pause between two attempts at a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(3);
 
-/// Waits for the advisory lock on `path`, creating the file if it is missing; `None` if another process
-/// held it for all of `limit`. For locks that may be held across I/O to the cluster store: the thread
-/// goes on with other tasks meanwhile.
+/// Waits for the advisory lock on `path`, creating the file if it is missing; `None` if another
+/// process held it for all of `limit`. For locks that may be held across I/O to the cluster store:
+/// the thread goes on with other tasks meanwhile.
 pub async fn wait_for_lock(
     environment: &dyn Environment,
     path: &Path,

@@ -16,7 +16,7 @@ pub enum ClusterError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The node's own files failed.
@@ -36,13 +36,14 @@ pub enum ClusterError {
     NoSuchNetwork {
         /// The network.
         network: NetworkName,
-        /// Where it was looked for.
+        /// The cluster store that was searched.
         store: String,
     },
     /// The configuration contradicts the network that exists.
     #[error(
         "{key} {asked} is not what network {network} has ({stored}); change the configuration, add \
-         a subnet with `weftctl network extend`, or remove the network and create it anew", key = difference.key, asked = difference.asked,
+         a subnet with `weftctl network extend`, or remove the network and create it again",
+        key = difference.key, asked = difference.asked,
         stored = difference.stored
     )]
     Contradiction {
@@ -56,7 +57,7 @@ pub enum ClusterError {
     VniTaken {
         /// The VNI.
         vni: u32,
-        /// Whose it is.
+        /// The network that has it.
         owner: String,
     },
     /// Another machine goes by this node's name.
@@ -99,8 +100,8 @@ pub enum ClusterError {
     },
     /// The store has no record of this node, although it was registered.
     #[error(
-        "the {store} has no record of this node, {node}: it was emptied or restored, or the node was \
-         removed; what this host has of its networks is kept"
+        "the {store} has no record of this node, {node}: it was emptied or restored, or the node \
+         was removed; what this host has of its networks is kept"
     )]
     NotInStore {
         /// The cluster store.
@@ -130,11 +131,11 @@ pub enum ClusterError {
          may be slow to answer", waited.as_secs()
     )]
     Busy {
-        /// What it has been doing, up to the word "network".
+        /// The work of that process, up to the word "network".
         work: &'static str,
         /// The network.
         network: NetworkName,
-        /// How long this one waited.
+        /// The time that this process waited.
         waited: Duration,
         /// The cluster store.
         store: String,

@@ -1,8 +1,8 @@
-//! Which machine this is.
+//! The identity of this machine.
 //!
 //! A node's name may be chosen freely, and two machines may be given the same one by mistake. Each
 //! would then take the other's blocks for its own. So the record of a node carries the identity of
-//! its machine, and whoever comes with another identity is turned away.
+//! its machine, and a machine with another identity is refused.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -12,7 +12,7 @@ use weft_files::FileError;
 /// The identity of a machine with systemd or D-Bus (see machine-id(5)).
 const SYSTEM: &str = "/etc/machine-id";
 
-/// Where weft keeps an identity for a machine that has none.
+/// The identity that weft gives to a machine without one.
 const OWN: &str = "/var/lib/weft/machine-id";
 
 /// The kernel's source of random UUIDs.

@@ -1,8 +1,8 @@
-//! The node as a member of its cluster: its configuration, its record, and what the cluster store
-//! says.
+//! The node as a member of its cluster: its configuration, its record, and its view of the cluster
+//! store.
 //!
 //! - [`config`]: the node's configuration file.
-//! - [`identity`]: which machine this is.
+//! - [`identity`]: the identity of the machine.
 //! - [`cluster`]: the connected store, and reads of it.
 //! - [`registration`]: this node's record and its lease.
 //! - [`node_removal`]: removing a node.

@@ -14,7 +14,7 @@ use weft_store::{Entry, Expected, MAX_OPS, Op, Revision, TxnOutcome, keys, typed
 
 use crate::{Cluster, ClusterError, view};
 
-/// How often to try again when somebody else makes or extends a network at the same time.
+/// Attempts when another process makes or extends a network at the same time.
 const CATALOGUE_TRIES: usize = 32;
 
 /// The definition that this node has cached, if any.
@@ -71,8 +71,8 @@ pub async fn resolve(
     Ok(network)
 }
 
-/// The definition of network `name` in the cluster store, cached: it may have got pools since it was
-/// cached last.
+/// The definition of network `name` in the cluster store, cached: it may have got pools since it
+/// was cached last.
 pub async fn renew(
     data_dir: &Path,
     cluster: &Cluster,
@@ -107,9 +107,9 @@ impl Cluster {
         Ok(Some((typed::decode(&entry)?, entry.revision)))
     }
 
-    /// Like [`Cluster::network`], for callers that would remove what this host has of a network that
-    /// is gone. Absence alone proves nothing: a store that was emptied lists no network either, and no
-    /// record of this node, which has registered before it made anything.
+    /// Like [`Cluster::network`], for callers that would remove what this host has of a network
+    /// that is gone. Absence alone proves nothing: a store that was emptied lists no network
+    /// either, and no record of this node, which has registered before it made anything.
     pub async fn network_unless_removed(
         &self,
         name: &NetworkName,
@@ -163,8 +163,8 @@ impl Cluster {
         Err(ClusterError::Contended { network: name.clone() })
     }
 
-    /// Adds `pools` to the network called `name`, and returns what it is then. Nodes learn of it from
-    /// their agents, or when they next claim a block.
+    /// Adds `pools` to the network called `name`, and returns what it is then. Nodes learn of it
+    /// from their agents, or when they next claim a block.
     pub async fn extend_network(
         &self,
         name: &NetworkName,
@@ -226,7 +226,7 @@ impl Cluster {
         for prefix in [
             keys::blocks_prefix(name),
             keys::endpoints_prefix(name),
-            keys::stickies_prefix(name),
+            keys::sticky_prefix(name),
             keys::identities_prefix(name),
         ] {
             left.extend(self.keys_under(&prefix).await?);
@@ -258,7 +258,8 @@ impl Cluster {
     }
 }
 
-/// Counts one more network or extension of one, unless somebody else has done so since `entry` was read.
+/// Counts one more network or extension of one, unless somebody else has done so since `entry` was
+/// read.
 fn counted(entry: Option<Entry>) -> Result<Op, ClusterError> {
     let (expected, count) = match entry {
         None => (Expected::Absent, 0),

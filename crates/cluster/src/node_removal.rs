@@ -14,7 +14,7 @@ use crate::{Cluster, ClusterError};
 /// Operations of a transaction that are left for deletions beside the guard and a revision key.
 const DELETIONS: usize = MAX_OPS - 3;
 
-/// What the cluster got back.
+/// The result of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
     /// Blocks that the node owned.
@@ -42,12 +42,13 @@ impl Guard {
 }
 
 impl Cluster {
-    /// Takes everything from a node that is gone for good: its blocks, what it borrowed, its record.
-    /// Refused while the node's agent is alive.
+    /// Takes everything from a node that is gone for good: its blocks, what it borrowed, its
+    /// record. Refused while the node's agent is alive.
     ///
     /// First the record is marked: from then on the node cannot claim. Every deletion requires the
-    /// record as this wrote it and no heartbeat, so the removal ends when the node's agent comes back
-    /// and writes its record again. A node that was only cut off finds out then what it has lost.
+    /// record as this wrote it and no heartbeat, so the removal ends when the node's agent comes
+    /// back and writes its record again. A node that was only cut off finds out then what it has
+    /// lost.
     pub async fn remove_node(&self, name: &NodeName) -> Result<Removed, ClusterError> {
         let guard = self.mark_for_removal(name).await?;
         let mut removed = Removed::default();

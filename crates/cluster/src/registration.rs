@@ -12,7 +12,7 @@ use weft_store::{Expected, Lease, Revision, StoreError, keys, typed};
 
 use crate::{Cluster, ClusterError};
 
-/// How often to try again when the own record changes while it is being written.
+/// Attempts to write the own record, which may change meanwhile.
 const REGISTER_TRIES: usize = 16;
 
 /// Use of an existing record while registering.

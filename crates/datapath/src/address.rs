@@ -1,6 +1,6 @@
 //! Addresses and routes of interfaces.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
@@ -10,6 +10,7 @@ use netlink_packet_route::route::{
     RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::AddressMessageBuilder;
 
 use crate::DatapathError;
 use crate::netlink::{self, Netlink, Request};
@@ -71,14 +72,16 @@ fn route_address(address: IpAddr) -> RouteAddress {
 }
 
 fn address_message(index: u32, address: IpNetwork) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = family(address.ip());
-    message.header.prefix_len = address.prefix();
-    message.header.index = index;
-    message.header.scope = AddressScope::Universe;
-    message.attributes.push(AddressAttribute::Local(address.ip()));
-    message.attributes.push(AddressAttribute::Address(address.ip()));
-    message
+    match address {
+        IpNetwork::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(net.ip(), net.prefix())
+            .build(),
+        IpNetwork::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
+            .index(index)
+            .address(net.ip(), net.prefix())
+            .build(),
+    }
 }
 
 /// The request that gives the link an address.
@@ -97,11 +100,6 @@ pub(crate) fn address_request(
     }
     if !flags.is_empty() {
         message.attributes.push(AddressAttribute::Flags(flags));
-    }
-    if let IpNetwork::V4(net) = address
-        && net.prefix() < 31
-    {
-        message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
     }
     Request::change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
 }

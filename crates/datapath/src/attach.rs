@@ -9,18 +9,19 @@ mod delete;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth};
+use netlink_packet_route::link::{InfoData, InfoVeth};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{LinkUnspec, LinkVeth};
 use weft_model::MacAddr;
 
 pub use self::check::{Expected, check_interface, check_port};
 pub use self::delete::delete_port;
 pub use crate::address::Route;
 use crate::address::{Existing, PrefixRoute, address_request, describe_route, route_request};
-use crate::link::{LinkRequest, PortFlags, shown};
+use crate::link::{self, LinkAttributes, PortFlags, named, shown};
 use crate::netlink::{self, Netlink, Outcome, Request};
 use crate::netns::{Entry, Netns};
 use crate::{DatapathError, sysctl};
@@ -92,27 +93,27 @@ pub struct InterfaceSpec<'a> {
     pub routes: &'a [Route],
 }
 
-/// Creates a veth pair with the MACs of both ends: one end in the container's namespace and down, the
-/// other a port of the bridge and up.
+/// Creates a veth pair with the MACs of both ends: one end in the container's namespace and down,
+/// the other a port of the bridge and up.
 pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port, DatapathError> {
-    let mut peer = LinkRequest::named(spec.ifname).mac(spec.mac).mtu(spec.mtu);
+    let mut peer = LinkUnspec::new_with_name(spec.ifname).mac(spec.mac).mtu(spec.mtu);
     if let Some(netns) = spec.netns {
-        peer = peer.netns(netns.raw_fd());
+        peer = peer.setns_by_fd(netns.raw_fd());
     }
-    let create = LinkRequest::named(spec.host_end)
+    let create = LinkVeth::new(spec.host_end, spec.ifname)
         .mac(spec.host_mac)
         .mtu(spec.mtu)
-        .bridge(spec.bridge)
+        .controller(spec.bridge)
         .up()
-        .kind(InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(peer.0))));
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
     let what = || {
         let place = spec.netns.map(|netns| format!(" in {}", netns.path().display()));
         let place = place.unwrap_or_default();
         format!("create interface {}{place} with host end {}", spec.ifname, spec.host_end)
     };
     // The kernel chooses the indexes. It would answer with them (NLM_F_ECHO) from 6.2 on only.
-    let show = LinkRequest::named(spec.host_end).into_get();
-    let mut outcomes = netlink.exchange(vec![create.into_create(), show], what).await?;
+    let requests = vec![link::to_create(create.build()), link::to_show(named(spec.host_end))];
+    let mut outcomes = netlink.exchange(requests, what).await?;
     let link = outcomes.pop().map_or(Ok(None), |outcome| shown(outcome, what));
     netlink::first_refusal(outcomes, |_| what())?;
     let port = link?.and_then(|link| Some(Port { host_end: link.index, interface: link.tied_to? }));
@@ -122,8 +123,8 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port,
     })
 }
 
-/// Lets only frames from and to the container's MAC through the port, and keeps the kernel from giving
-/// it a link-local address. The bridge does not flood unknown unicast to it.
+/// Lets only frames from and to the container's MAC through the port, and keeps the kernel from
+/// giving it a link-local address. The bridge does not flood unknown unicast to it.
 pub async fn secure_port(
     netlink: &Netlink,
     security: &PortSecurity<'_>,
@@ -143,10 +144,9 @@ pub async fn secure_port(
     entry.header.state = NeighbourState::Noarp;
     entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
     let entry = RouteNetlinkMessage::NewNeighbour(entry);
-    let requests = vec![
-        LinkRequest::indexed(index).alias(alias).no_link_local().port(flags).into_change(),
-        Request::change(entry, NLM_F_CREATE | NLM_F_REPLACE),
-    ];
+    let port = flags.request(index).short_alias(alias).no_link_local();
+    let requests =
+        vec![link::to_change(port.build()), Request::change(entry, NLM_F_CREATE | NLM_F_REPLACE)];
     let outcomes = netlink.exchange(requests, || format!("secure port {name}")).await?;
     netlink::first_refusal(outcomes, |request| match request {
         0 => format!("secure port {name}"),
@@ -162,14 +162,14 @@ pub async fn configure_interface(
 ) -> Result<(), DatapathError> {
     let InterfaceSpec { index, ifname, .. } = *spec;
     let what = || format!("configure {ifname} in the container");
-    let up = LinkRequest::indexed(index).up().into_change();
+    let up = link::to_change(LinkUnspec::new_with_index(index).up().build());
     let addresses = spec.addresses.iter().map(|address| set_address(index, *address));
     let routes = spec.routes.iter().map(|route| route_request(index, route, Existing::Keep));
     let requests = std::iter::once(up).chain(addresses).chain(routes).collect();
     let mut outcomes = netlink.exchange(requests, what).await?;
 
-    // Runtimes may create containers without IPv6; an IPv6 address says that this one is to have it.
-    // Most have it anyway, so the namespace is entered for the others only.
+    // Runtimes may create containers without IPv6; an IPv6 address says that this one is to have
+    // it. Most have it anyway, so the namespace is entered for the others only.
     let no_ipv6 = |(address, outcome): (&IpNetwork, &Outcome)| {
         address.is_ipv6() && outcome.as_ref().is_err_and(|refusal| refusal.errno == libc::EACCES)
     };
@@ -212,8 +212,8 @@ fn set_address(index: u32, address: IpNetwork) -> Request {
 
 /// Sets a host end down, if it is there: nothing passes it any more.
 pub async fn disconnect_port(netlink: &Netlink, host_end: &str) -> Result<(), DatapathError> {
-    let request = LinkRequest::named(host_end).down();
-    match netlink.change_link(request, || format!("set {host_end} down")).await {
+    let down = LinkUnspec::new_with_name(host_end).down();
+    match netlink.change_link(down.build(), || format!("set {host_end} down")).await {
         Err(error) if error.is_missing() => Ok(()),
         result => result,
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// The kernel refused a request.
-    #[error("{what}: {}{}", io::Error::from_raw_os_error(*errno), said.as_ref().map(|s| format!(" (kernel: {s})")).unwrap_or_default())]
+    #[error("{what}: {}{}", io::Error::from_raw_os_error(*errno), in_brackets(said.as_deref()))]
     Kernel {
         /// The request, with its object.
         what: String,
@@ -61,6 +61,11 @@ pub enum DatapathError {
         /// The message of `nft`, or the reason that it was not run.
         problem: String,
     },
+}
+
+/// The kernel's sentence as an addition to a message.
+fn in_brackets(said: Option<&str>) -> String {
+    said.map(|said| format!(" (kernel: {said})")).unwrap_or_default()
 }
 
 impl DatapathError {

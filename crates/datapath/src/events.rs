@@ -65,8 +65,8 @@ impl Events {
         Ok(Self { socket })
     }
 
-    /// Waits until something has happened to a link, and collects what follows within a moment. Never
-    /// resolves once the socket has failed; callers compare on a timer too.
+    /// Waits until something has happened to a link, and collects what follows within a moment.
+    /// Never resolves once the socket has failed; callers compare on a timer too.
     pub async fn changed(&mut self) -> Changed {
         let mut changed = self.next().await;
         while changed.is_empty() {
@@ -109,7 +109,8 @@ impl Events {
 
 #[expect(unsafe_code, reason = "tokio cannot check that the descriptor stays open")]
 fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
-    // SAFETY: the socket owns its descriptor, always names the same one, and closes it when dropped.
+    // SAFETY: the socket owns its descriptor, always names the same one, and closes it when
+    // dropped.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 

@@ -1,22 +1,23 @@
 //! The data plane on Linux: links, addresses, tables and rules of the kernel.
 //!
-//! Knows the values of [`weft_model`] and the kernel, and nothing of CNI or of the cluster store. No
-//! type of the netlink libraries shows through: their releases break often.
+//! Knows the values of [`weft_model`] and the kernel, and nothing of CNI or of the cluster store.
+//! No type of the netlink libraries shows through: their releases break often.
 //!
 //! # The way of a frame
 //!
 //! A network is a bridge on each node, with a VXLAN device as one of its ports and the containers'
-//! veths as the others. Nothing is learned and nothing is flooded into the tunnel; the kernel is told
-//! everything in advance, in three tables for each remote address:
+//! veths as the others. Nothing is learned and nothing is flooded into the tunnel; the kernel is
+//! told everything in advance, in three tables for each remote address:
 //!
-//! | table | entry | serves |
-//! |---|---|---|
-//! | neighbours of the bridge | address → MAC | the host's own packets; and, by `neigh_suppress` on the VXLAN port, the answer to containers' ARP and neighbour solicitations |
-//! | bridge's FDB (`master`) | MAC → VXLAN port | frames find the tunnel, and `neigh_suppress` checks that the answer lies beyond it |
-//! | VXLAN's FDB (`self`) | MAC → VTEP | frames find the node |
+//! - neighbours of the bridge, address → MAC: for the host's own packets; and, by `neigh_suppress`
+//!   on the VXLAN port, for the answer to containers' ARP and neighbour solicitations;
+//! - the bridge's FDB (`master`), MAC → VXLAN port: frames find the tunnel, and `neigh_suppress`
+//!   checks that the answer lies beyond it;
+//! - the VXLAN device's FDB (`self`), MAC → VTEP: frames find the node.
 //!
-//! The other way of answering ARP locally, `proxy` on the VXLAN device, wants its neighbours on that
-//! device and the host's own on the bridge: an entry more for each address, of the costliest kind.
+//! The other way of answering ARP locally, `proxy` on the VXLAN device, wants its neighbours on
+//! that device and the host's own on the bridge: an entry more for each address, of the costliest
+//! kind.
 //!
 //! # Modules
 //!
@@ -34,10 +35,10 @@
 //!
 //! # Threads
 //!
-//! The kernel carries out a routing request on the thread that makes it, and `nft` takes its time too.
-//! A plugin process has nothing else to do meanwhile: [`netlink::Netlink::open`], [`firewall::ensure`],
-//! [`netns::Entry::CallingThread`]. An agent serves others on its thread, and leaves the work to
-//! others: [`netlink::Netlink::open_offloaded`], [`firewall::ensure_async`],
+//! The kernel carries out a routing request on the thread that makes it, and `nft` takes its time
+//! too. A plugin process has nothing else to do meanwhile: [`netlink::Netlink::open`],
+//! [`firewall::ensure`], [`netns::Entry::CallingThread`]. An agent serves others on its thread, and
+//! leaves the work to others: [`netlink::Netlink::open_offloaded`], [`firewall::ensure_async`],
 //! [`netns::Entry::NewThread`].
 
 mod address;

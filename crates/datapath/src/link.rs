@@ -1,14 +1,14 @@
 //! Links as the kernel shows them, and the messages that create and change them.
 
 use std::net::IpAddr;
-use std::os::fd::RawFd;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoPortData, InfoVxlan,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
+use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 use weft_model::MacAddr;
 
 use crate::DatapathError;
@@ -80,17 +80,16 @@ pub struct PortFlags {
 }
 
 impl PortFlags {
-    pub(crate) fn attributes(self) -> LinkInfo {
-        let Self { learning, unicast_flood, multicast_flood, broadcast_flood, .. } = self;
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![
-            InfoBridgePort::Learning(learning),
-            InfoBridgePort::UnicastFlood(unicast_flood),
-            InfoBridgePort::MulticastFlood(multicast_flood),
-            InfoBridgePort::BroadcastFlood(broadcast_flood),
-            InfoBridgePort::NeighSupress(self.neigh_suppress),
-            InfoBridgePort::HairpinMode(self.hairpin),
-            InfoBridgePort::Locked(self.locked),
-        ]))
+    /// The message that gives these settings to the port with `index`.
+    pub(crate) fn request(self, index: u32) -> LinkMessageBuilder<LinkBridgePort> {
+        LinkBridgePort::new(index)
+            .learning(self.learning)
+            .flood(self.unicast_flood)
+            .mcast_flood(self.multicast_flood)
+            .bcast_flood(self.broadcast_flood)
+            .neigh_suppress(self.neigh_suppress)
+            .hairpin(self.hairpin)
+            .locked(self.locked)
     }
 }
 
@@ -175,121 +174,85 @@ impl PortFlags {
     }
 }
 
-/// The message that a link is asked about or changed by.
-#[derive(Debug, Default)]
-pub(crate) struct LinkRequest(pub(crate) LinkMessage);
+/// Attributes of a link in weft's own terms.
+pub(crate) trait LinkAttributes {
+    fn mac(self, mac: MacAddr) -> Self;
 
-impl LinkRequest {
-    pub(crate) fn named(name: &str) -> Self {
-        Self::default().with(LinkAttribute::IfName(name.to_owned()))
-    }
-
-    pub(crate) fn indexed(index: u32) -> Self {
-        let mut request = Self::default();
-        request.0.header.index = index;
-        request
-    }
-
-    pub(crate) fn with(mut self, attribute: LinkAttribute) -> Self {
-        self.0.attributes.push(attribute);
-        self
-    }
-
-    pub(crate) fn up(mut self) -> Self {
-        self.0.header.flags = LinkFlags::Up;
-        self.0.header.change_mask = LinkFlags::Up;
-        self
-    }
-
-    pub(crate) fn down(mut self) -> Self {
-        self.0.header.change_mask = LinkFlags::Up;
-        self
-    }
-
-    pub(crate) fn mac(self, mac: MacAddr) -> Self {
-        self.with(LinkAttribute::Address(mac.bytes().to_vec()))
-    }
-
-    pub(crate) fn mtu(self, mtu: u32) -> Self {
-        self.with(LinkAttribute::Mtu(mtu))
-    }
-
-    pub(crate) fn alias(self, alias: &str) -> Self {
-        // The kernel keeps 255 bytes (`IFALIASZ`).
-        let end =
-            alias.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|i| *i < 256).last();
-        self.with(LinkAttribute::IfAlias(alias[..end.unwrap_or(0)].to_owned()))
-    }
-
-    pub(crate) fn netns(self, fd: RawFd) -> Self {
-        self.with(LinkAttribute::NetNsFd(fd))
-    }
-
-    pub(crate) fn bridge(self, index: u32) -> Self {
-        self.with(LinkAttribute::Controller(index))
-    }
-
-    pub(crate) fn kind(self, kind: InfoKind, data: Option<InfoData>) -> Self {
-        let mut infos = vec![LinkInfo::Kind(kind)];
-        infos.extend(data.map(LinkInfo::Data));
-        self.with(LinkAttribute::LinkInfo(infos))
-    }
-
-    pub(crate) fn port(self, flags: PortFlags) -> Self {
-        let infos = vec![LinkInfo::PortKind(InfoPortKind::Bridge), flags.attributes()];
-        self.with(LinkAttribute::LinkInfo(infos))
-    }
-
-    /// The request that creates the link, which must not exist.
-    pub(crate) fn into_create(self) -> Request {
-        Request::change(RouteNetlinkMessage::NewLink(self.0), NLM_F_CREATE | NLM_F_EXCL)
-    }
-
-    /// The request that changes the link: RTM_NEWLINK without NLM_F_CREATE, which unlike RTM_SETLINK
-    /// takes the settings of a port.
-    pub(crate) fn into_change(self) -> Request {
-        Request::change(RouteNetlinkMessage::NewLink(self.0), 0)
-    }
-
-    /// The request that shows the link, without its counters.
-    pub(crate) fn into_get(self) -> Request {
-        let request = self.with(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        Request::get(RouteNetlinkMessage::GetLink(request.0))
-    }
+    /// The alias, cut to the 255 bytes that the kernel keeps (`IFALIASZ`).
+    fn short_alias(self, alias: &str) -> Self;
 
     /// No link-local address: neither host nor overlay has a use for one on these devices, and
     /// making one sends packets.
-    pub(crate) fn no_link_local(self) -> Self {
-        let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-        self.with(LinkAttribute::AfSpecUnspec(vec![inet6]))
+    fn no_link_local(self) -> Self;
+}
+
+impl<T> LinkAttributes for LinkMessageBuilder<T> {
+    fn mac(self, mac: MacAddr) -> Self {
+        self.address(mac.bytes().to_vec())
     }
+
+    fn short_alias(self, alias: &str) -> Self {
+        let end =
+            alias.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|i| *i < 256).last();
+        self.alias(&alias[..end.unwrap_or(0)])
+    }
+
+    fn no_link_local(self) -> Self {
+        let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        self.append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![inet6]))
+    }
+}
+
+pub(crate) fn named(name: &str) -> LinkMessage {
+    LinkUnspec::new_with_name(name).build()
+}
+
+fn indexed(index: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).build()
+}
+
+/// The request that creates the link, which must not exist.
+pub(crate) fn to_create(link: LinkMessage) -> Request {
+    Request::change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// The request that changes the link: RTM_NEWLINK without NLM_F_CREATE, which unlike RTM_SETLINK
+/// takes the settings of a port.
+pub(crate) fn to_change(link: LinkMessage) -> Request {
+    Request::change(RouteNetlinkMessage::NewLink(link), 0)
+}
+
+/// The request that shows the link, without its counters.
+pub(crate) fn to_show(mut link: LinkMessage) -> Request {
+    link.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    Request::get(RouteNetlinkMessage::GetLink(link))
 }
 
 impl Netlink {
     /// Creates a link that must not exist.
     pub(crate) async fn create_link(
         &self,
-        request: LinkRequest,
+        link: LinkMessage,
         what: impl Fn() -> String,
     ) -> Result<(), DatapathError> {
-        let outcomes = self.exchange(vec![request.into_create()], &what).await?;
+        let outcomes = self.exchange(vec![to_create(link)], &what).await?;
         netlink::first_refusal(outcomes, |_| what())
     }
 
     /// Changes a link that exists.
     pub(crate) async fn change_link(
         &self,
-        request: LinkRequest,
+        link: LinkMessage,
         what: impl Fn() -> String,
     ) -> Result<(), DatapathError> {
-        let outcomes = self.exchange(vec![request.into_change()], &what).await?;
+        let outcomes = self.exchange(vec![to_change(link)], &what).await?;
         netlink::first_refusal(outcomes, |_| what())
     }
 
-    /// Deletes the link called `name` and waits until the kernel has let go of it. Returns whether it
-    /// was there.
+    /// Deletes the link called `name` and waits until the kernel has let go of it. Returns whether
+    /// it was there.
     pub async fn delete_link(&self, name: &str) -> Result<bool, DatapathError> {
-        let message = RouteNetlinkMessage::DelLink(LinkRequest::named(name).0);
+        let message = RouteNetlinkMessage::DelLink(named(name));
         match self.request(message, 0, || format!("delete {name}")).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_missing() => Ok(false),
@@ -299,12 +262,12 @@ impl Netlink {
 
     /// The link called `name`, if there is one.
     pub async fn link(&self, name: &str) -> Result<Option<Link>, DatapathError> {
-        self.show(LinkRequest::named(name), || format!("read {name}")).await
+        self.show(named(name), || format!("read {name}")).await
     }
 
     /// The link with `index`, if there is one.
     pub async fn link_with_index(&self, index: u32) -> Result<Option<Link>, DatapathError> {
-        self.show(LinkRequest::indexed(index), || format!("read the link with index {index}")).await
+        self.show(indexed(index), || format!("read the link with index {index}")).await
     }
 
     /// All links of the namespace.
@@ -320,17 +283,17 @@ impl Netlink {
         indexes: &[u32],
     ) -> Result<Vec<Option<Link>>, DatapathError> {
         let what = || format!("read the links with indexes {indexes:?}");
-        let requests = indexes.iter().map(|index| LinkRequest::indexed(*index).into_get());
+        let requests = indexes.iter().map(|index| to_show(indexed(*index)));
         let outcomes = self.exchange(requests.collect(), what).await?;
         outcomes.into_iter().map(|outcome| shown(outcome, what)).collect()
     }
 
     async fn show(
         &self,
-        request: LinkRequest,
+        link: LinkMessage,
         what: impl Fn() -> String,
     ) -> Result<Option<Link>, DatapathError> {
-        let outcome = self.exchange(vec![request.into_get()], &what).await?.pop();
+        let outcome = self.exchange(vec![to_show(link)], &what).await?.pop();
         outcome.map_or(Ok(None), |outcome| shown(outcome, what))
     }
 }

@@ -1,9 +1,14 @@
 //! Requests to the kernel, and dumps that can be trusted.
 //!
 //! A dump that the kernel says was interrupted (`NLM_F_DUMP_INTR`: something changed meanwhile,
-//! entries may be missing) is repeated, since a comparison of it with what should be would delete what
-//! is only missing from the list. And an error carries the sentence that the kernel adds to it
+//! entries may be missing) is repeated, since a comparison of it with what should be would delete
+//! what is only missing from the list. And an error carries the sentence that the kernel adds to it
 //! (extended acknowledgement), which says what the number does not.
+//!
+//! The messages come from the builders of `rtnetlink`, and its connection is not used: here one
+//! sendmsg(2) carries several requests, thousands of them for a large network's peers; the kernel's
+//! sentences and the flag of an interrupted dump come through; and a process of 3 ms starts no
+//! event loop.
 //!
 //! A routing request keeps its thread in the kernel until it is carried out, which takes as long as
 //! others hold the lock of all links. A short-lived process has nothing else to do
@@ -81,8 +86,8 @@ impl Netlink {
         outcomes.pop().unwrap_or(Ok(vec![])).map_err(|refusal| refused(what(), refusal))
     }
 
-    /// Sends several requests at once. All of them are carried out, in their order, whatever becomes
-    /// of each.
+    /// Sends several requests at once. All of them are carried out, in their order, whatever
+    /// becomes of each.
     pub(crate) async fn exchange(
         &self,
         requests: Vec<Request>,
@@ -144,7 +149,8 @@ fn open_socket() -> Result<Socket, DatapathError> {
         .map_err(|source| DatapathError::Io { what: "open a netlink socket".into(), source })
 }
 
-/// The first refusal among `outcomes` as an error; `what` says what was asked by the request's index.
+/// The first refusal among `outcomes` as an error; `what` says what was asked by the request's
+/// index.
 pub(crate) fn first_refusal(
     outcomes: Vec<Outcome>,
     what: impl Fn(usize) -> String,

@@ -1,17 +1,19 @@
 //! Network namespaces.
 //!
 //! A thread that has changed its namespace must never run anything else: what an executor would put
-//! on it next runs in the wrong namespace, silently. So the change lasts for one closure, which cannot
-//! wait for anything asynchronous. It happens on a thread that ends with the closure; or, to save
-//! a short-lived process the thread, on the calling one, which then comes back or ends the process.
+//! on it next runs in the wrong namespace, silently. So the change lasts for one closure, which
+//! cannot wait for anything asynchronous. It happens on a thread that ends with the closure; or, to
+//! save a short-lived process the thread, on the calling one, which then comes back or ends the
+//! process.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
+use weft_files::Inode;
 
 use crate::DatapathError;
 
@@ -24,8 +26,8 @@ pub enum Entry {
     /// A new thread, which ends with the work. For processes that serve others.
     NewThread,
     /// The calling thread, which comes back after the work: some twenty system calls less. The
-    /// process is aborted if the way back fails, and threads that the work starts stay behind in the
-    /// namespace; so it is for short-lived processes, and for work that starts none.
+    /// process is aborted if the way back fails, and threads that the work starts stay behind in
+    /// the namespace; so it is for short-lived processes, and for work that starts none.
     CallingThread,
 }
 
@@ -34,7 +36,7 @@ pub enum Entry {
 pub struct Netns {
     file: File,
     path: PathBuf,
-    identity: (u64, u64),
+    identity: Inode,
 }
 
 impl Netns {
@@ -54,8 +56,8 @@ impl Netns {
         if stat.filesystem_type() != nix::sys::statfs::NSFS_MAGIC {
             return Err(refuse("it is an ordinary file or directory".into()));
         }
-        let meta = file.metadata().map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { identity: (meta.dev(), meta.ino()), file, path })
+        let identity = Inode::of(&file).map_err(|error| refuse(error.to_string()))?;
+        Ok(Self { file, path, identity })
     }
 
     /// The namespace of the calling thread.
@@ -64,7 +66,7 @@ impl Netns {
     }
 
     /// Device and inode, unique among the namespaces that live.
-    pub fn identity(&self) -> (u64, u64) {
+    pub fn identity(&self) -> Inode {
         self.identity
     }
 
@@ -81,8 +83,8 @@ impl Netns {
     ///
     /// # Errors
     ///
-    /// [`DatapathError::Netns`] if the namespace cannot be entered (`setns(2)`), or if `work` panics
-    /// on a new thread; on the calling thread a panic goes on once the thread is back.
+    /// [`DatapathError::Netns`] if the namespace cannot be entered (`setns(2)`), or if `work`
+    /// panics on a new thread; on the calling thread a panic goes on once the thread is back.
     pub fn run<T: Send>(
         &self,
         entry: Entry,

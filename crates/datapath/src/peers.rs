@@ -1,7 +1,7 @@
 //! Addresses on other nodes: the input that every way of reaching them has in common.
 //!
-//! A block says it all: it lies behind one VTEP, and every address in it has the MAC that follows from
-//! it. Endpoints are the exceptions, one address each. Nothing above this crate enumerates the
+//! A block says it all: it lies behind one VTEP, and every address in it has the MAC that follows
+//! from it. Endpoints are the exceptions, one address each. Nothing above this crate enumerates the
 //! addresses of a block.
 
 pub mod bridged;
@@ -15,8 +15,8 @@ use weft_model::{Block, MacAddr, Network};
 /// The addresses of one network that live on other nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerTable {
-    /// Blocks of other nodes, with the VTEPs of their owners. Neither this node's blocks nor those of
-    /// nodes that cannot be reached are among them.
+    /// Blocks of other nodes, with the VTEPs of their owners. Neither this node's blocks nor those
+    /// of nodes that cannot be reached are among them.
     pub blocks: BTreeMap<Block, IpAddr>,
     /// Exceptions to the rule of blocks, by address.
     pub endpoints: BTreeMap<IpAddr, Endpoint>,
@@ -69,8 +69,8 @@ impl PeerTable {
         self.blocks.keys().flat_map(|block| addresses_of(network, *block))
     }
 
-    /// The addresses for which the two tables may differ. Takes time for the blocks and endpoints of
-    /// the tables, but for the addresses of changed blocks only.
+    /// The addresses for which the two tables may differ. Takes time for the blocks and endpoints
+    /// of the tables, but for the addresses of changed blocks only.
     pub(crate) fn changed(&self, new: &Self, network: &Network) -> BTreeSet<IpAddr> {
         let blocks = differing(&self.blocks, &new.blocks);
         let endpoints = differing(&self.endpoints, &new.endpoints);

@@ -1,18 +1,19 @@
 //! The bridge and the VXLAN device of a network on a host.
 //!
-//! Everything is created if it is missing, adopted if it is there and right, and corrected or replaced
-//! if it is not. Each step can be repeated, by this process or by several at once: it creates first
-//! and compares when the kernel says that the thing exists.
+//! Everything is created if it is missing, adopted if it is there and right, and corrected or
+//! replaced if it is not. Each step can be repeated, by this process or by several at once: it
+//! creates first and compares when the kernel says that the thing exists.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use log::{info, warn};
-use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVxlan};
+use netlink_packet_route::link::{BridgeStpState, LinkMessage};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVxlan};
 use weft_model::{MacAddr, NetworkName, Vni, device};
 
 use crate::address::{Existing, PrefixRoute, Route};
-use crate::link::{Link, LinkRequest, PortFlags, Vxlan};
+use crate::link::{Link, LinkAttributes, PortFlags, Vxlan};
 use crate::netlink::Netlink;
 use crate::{DatapathError, sysctl};
 
@@ -103,14 +104,14 @@ pub async fn is_intact(
 
 async fn ensure_bridge(netlink: &Netlink, spec: &SegmentSpec) -> Result<u32, DatapathError> {
     let name = device::bridge(spec.vni);
-    // The MAC is set with the creation: set later, another program may have changed it in between, and a
-    // bridge without one of its own takes its lowest port's.
-    let data = InfoData::Bridge(vec![
-        InfoBridge::StpState(BridgeStpState::Disabled),
-        InfoBridge::MulticastSnooping(false),
-    ]);
-    let create = LinkRequest::named(&name).mac(spec.bridge_mac).kind(InfoKind::Bridge, Some(data));
-    match netlink.create_link(create, || format!("create bridge {name}")).await {
+    // The MAC is set with the creation: set later, another program may have changed it in between,
+    // and a bridge without one of its own takes its lowest port's.
+    // Not by `LinkBridge::new`, which sets the bridge up before it has its other settings.
+    let create = LinkMessageBuilder::<LinkBridge>::new(&name)
+        .mac(spec.bridge_mac)
+        .stp_state(BridgeStpState::Disabled)
+        .mcast_snooping(false);
+    match netlink.create_link(create.build(), || format!("create bridge {name}")).await {
         Ok(()) => info!("network {}: created bridge {name}", spec.network),
         Err(error) if error.is_exists() => {}
         Err(error) => return Err(error),
@@ -122,9 +123,13 @@ async fn ensure_bridge(netlink: &Netlink, spec: &SegmentSpec) -> Result<u32, Dat
     // Only what differs is changed: the kernel reports a change also if nothing is different, and
     // a caller that repairs on events would come back here for ever.
     if !is_set_up(&bridge, spec) || bridge.mac != Some(spec.bridge_mac) {
-        let change = LinkRequest::indexed(bridge.index).mtu(spec.mtu).alias(&alias(spec));
-        let change = change.no_link_local().mac(spec.bridge_mac).up();
-        netlink.change_link(change, || format!("set up bridge {name}")).await?;
+        let change = LinkUnspec::new_with_index(bridge.index)
+            .mtu(spec.mtu)
+            .short_alias(&alias(spec))
+            .no_link_local()
+            .mac(spec.bridge_mac)
+            .up();
+        netlink.change_link(change.build(), || format!("set up bridge {name}")).await?;
     }
     sysctl::ignore_router_advertisements(&name)?;
     Ok(bridge.index)
@@ -139,10 +144,7 @@ async fn ensure_vxlan(
     let name = device::vxlan(spec.vni);
     let mut replaced = false;
     let vxlan = loop {
-        let create = LinkRequest::named(&name)
-            .mac(tunnel.mac)
-            .bridge(bridge)
-            .kind(InfoKind::Vxlan, Some(InfoData::Vxlan(vxlan_data(spec.vni, tunnel))));
+        let create = vxlan_message(&name, spec.vni, tunnel, bridge);
         match netlink.create_link(create, || format!("create VXLAN device {name}")).await {
             Ok(()) => info!("network {}: created VXLAN device {name}", spec.network),
             Err(error) if error.is_exists() => {}
@@ -171,16 +173,20 @@ async fn ensure_vxlan(
         }
     };
     if !is_set_up(&vxlan, spec) || vxlan.bridge != Some(bridge) {
-        let change = LinkRequest::indexed(vxlan.index).mtu(spec.mtu).alias(&alias(spec));
-        let change = change.no_link_local().bridge(bridge);
-        netlink.change_link(change, || format!("set up VXLAN device {name}")).await?;
-        // In one message with the rest it would be up before it is told to have no link-local address.
-        let up = LinkRequest::indexed(vxlan.index).up();
-        netlink.change_link(up, || format!("set VXLAN device {name} up")).await?;
+        let change = LinkUnspec::new_with_index(vxlan.index)
+            .mtu(spec.mtu)
+            .short_alias(&alias(spec))
+            .no_link_local()
+            .controller(bridge);
+        netlink.change_link(change.build(), || format!("set up VXLAN device {name}")).await?;
+        // In one message with the rest it would be up before it is told to have no link-local
+        // address.
+        let up = LinkUnspec::new_with_index(vxlan.index).up();
+        netlink.change_link(up.build(), || format!("set VXLAN device {name} up")).await?;
     }
     let port = PortFlags { neigh_suppress: true, ..PortFlags::default() };
     if vxlan.port != port {
-        let change = LinkRequest::indexed(vxlan.index).port(port);
+        let change = port.request(vxlan.index).build();
         netlink.change_link(change, || format!("set up {name} as a port of its bridge")).await?;
     }
     sysctl::ignore_router_advertisements(&name)?;
@@ -192,26 +198,25 @@ fn alias(spec: &SegmentSpec) -> String {
     format!("weft:{}", spec.network)
 }
 
-/// Returns whether the device has what both have in common. The alias is set together with what cannot
-/// be read back (the mode of link-local addresses), and so stands for it.
+/// Returns whether the device has what both have in common. The alias is set together with what
+/// cannot be read back (the mode of link-local addresses), and so stands for it.
 fn is_set_up(link: &Link, spec: &SegmentSpec) -> bool {
     link.up && link.mtu == spec.mtu && link.alias == alias(spec)
 }
 
-fn vxlan_data(vni: Vni, tunnel: &Tunnel) -> Vec<InfoVxlan> {
-    let local = match tunnel.vtep {
-        IpAddr::V4(address) => InfoVxlan::Local(address),
-        IpAddr::V6(address) => InfoVxlan::Local6(address),
-    };
+fn vxlan_message(name: &str, vni: Vni, tunnel: &Tunnel, bridge: u32) -> LinkMessage {
     // Without the port the kernel takes 8472, which it used before one was assigned.
-    vec![
-        InfoVxlan::Id(vni.get()),
-        InfoVxlan::Link(tunnel.underlay),
-        local,
-        InfoVxlan::Ttl(TTL),
-        InfoVxlan::Learning(false),
-        InfoVxlan::Port(tunnel.port),
-    ]
+    let message = LinkVxlan::new(name, vni.get())
+        .mac(tunnel.mac)
+        .controller(bridge)
+        .dev(tunnel.underlay)
+        .ttl(TTL)
+        .learning(false)
+        .port(tunnel.port);
+    match tunnel.vtep {
+        IpAddr::V4(address) => message.local(address).build(),
+        IpAddr::V6(address) => message.local6(address).build(),
+    }
 }
 
 /// The first setting in which the device is not as it should be. None of them can be changed.

@@ -26,8 +26,8 @@ pub fn allow_forwarding(address: IpAddr) -> Result<(), DatapathError> {
     }
 }
 
-/// Keeps the interfaces that listen to router advertisements listening when the host forwards. With 1 they
-/// would not, and the kernel would remove the default routes that they brought.
+/// Keeps the interfaces that listen to router advertisements listening when the host forwards. With
+/// 1 they would not, and the kernel would remove the default routes that they brought.
 fn keep_router_advertisements() -> Result<(), DatapathError> {
     let path = Path::new(SYSCTL).join(IPV6);
     let failed = |source| DatapathError::Io { what: format!("list {}", path.display()), source };

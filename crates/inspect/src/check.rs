@@ -13,7 +13,6 @@ use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::ports;
-use weft_files::Inode;
 use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
 use weft_model::{Network, NetworkName, device};
 
@@ -292,8 +291,7 @@ pub(crate) fn life(sandbox: Option<&Sandbox>, host_end: Option<&str>, links: &Li
 async fn has_interface(holder: &Holder, sandbox: &Sandbox) -> bool {
     let Holder::Attachment { ifname, .. } = holder else { return true };
     let Ok(netns) = Netns::open(&sandbox.netns) else { return true };
-    let (device, inode) = netns.identity();
-    if Some(Inode::new(device, inode)) != sandbox.identity {
+    if Some(netns.identity()) != sandbox.identity {
         return true;
     }
     let Ok(inside) = Netlink::open_in(&netns, Entry::NewThread) else { return true };

@@ -2,12 +2,12 @@
 //!
 //! The plugins are linked statically, and `getaddrinfo(3)` of a static glibc loads the modules that
 //! `/etc/nsswitch.conf` names, together with the host's own glibc. If that is not the release that
-//! the plugin was linked with, the process dies (SIGFPE in the loaded C library with 2.36 and 2.41).
-//! So this crate reads `/etc/hosts` and `/etc/resolv.conf` itself, and asks DNS servers.
+//! the plugin was linked with, the process dies (SIGFPE in the loaded C library with 2.36 and
+//! 2.41). So this crate reads `/etc/hosts` and `/etc/resolv.conf` itself, and asks DNS servers.
 //!
 //! The order is fixed: address literals, `/etc/hosts`, `localhost`, DNS. Other sources of
-//! `/etc/nsswitch.conf` (mDNS, LDAP, NIS) are not asked. systemd-resolved is, as the DNS server that
-//! it is.
+//! `/etc/nsswitch.conf` (mDNS, LDAP, NIS) are not asked. systemd-resolved is, as the DNS server
+//! that it is.
 //!
 //! - `hosts`: names of `/etc/hosts`.
 //! - `search`: fully qualified names that a host name may mean.
@@ -44,8 +44,8 @@ const MAX_ATTEMPTS: u32 = 5;
 pub enum ResolveError {
     /// Not a host name.
     #[error(
-        "host name {host:?}: expected ASCII letters, digits, '-', '_' and '.', in labels of 1 to 63 \
-         characters; write an international name in its xn-- form"
+        "host name {host:?}: expected ASCII letters, digits, '-', '_' and '.', in labels of 1 to \
+         63 characters; write an international name in its xn-- form"
     )]
     InvalidName {
         /// The name as it came.
@@ -77,8 +77,8 @@ pub enum ResolveError {
 
     /// No server gave a usable answer.
     #[error(
-        "host name {host}: no DNS server answered ({cause}); check \"nameserver\" in {RESOLV_CONF}, \
-         add the host to {HOSTS} or use an IP address"
+        "host name {host}: no DNS server answered ({cause}); check \"nameserver\" in \
+         {RESOLV_CONF}, add the host to {HOSTS} or use an IP address"
     )]
     NoAnswer {
         /// The name to resolve.
@@ -109,8 +109,8 @@ pub struct Resolver {
 
 impl Resolver {
     /// Reads `hosts`, in the format of hosts(5), and `resolv_conf`, in that of resolv.conf(5), to
-    /// look for `host`. A missing file is an empty one; lines that make no sense are ignored, as the
-    /// C library does.
+    /// look for `host`. A missing file is an empty one; lines that make no sense are ignored, as
+    /// the C library does.
     pub fn from_files(host: &str, hosts: &Path, resolv_conf: &Path) -> Result<Self, ResolveError> {
         let hosts = String::from_utf8_lossy(&read(host, hosts)?).into_owned();
         let (mut config, _ignored) = Config::parse_with_errors(&read(host, resolv_conf)?);

@@ -89,7 +89,8 @@ async fn over_udp(
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    // A port of the kernel's random choice, and connected, so that only the server's packets arrive.
+    // A port of the kernel's random choice, and connected, so that only the server's packets
+    // arrive.
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     socket.send(&question.packet).await?;

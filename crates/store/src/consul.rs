@@ -9,16 +9,20 @@
 //! - [`kv`]: entries and transactions in Consul's JSON.
 //! - [`options`]: address, token, certificates.
 //!
-//! | verb | request |
-//! |---|---|
-//! | `get` | `GET /v1/kv/<key>?consistent`; the revision is `ModifyIndex`, a Raft index of the whole server |
-//! | `list` | `GET /v1/kv/<prefix>?recurse&consistent`: one answer, one moment |
-//! | `wait_key`, `wait_prefix` | the same with `index=<cursor>&wait=…` and without `consistent`; the answer is the state. A wait that finds no key creates the [`folder`] of its prefix |
-//! | `transact` | `PUT /v1/txn` |
-//! | `grant_lease` | `PUT /v1/session/create`: no checks but the TTL, behaviour `delete`, no lock delay |
-//! | `renew_lease`, `revoke_lease` | `PUT /v1/session/renew/<id>`, `…/destroy/<id>` |
-//! | `put_leased` | `PUT /v1/txn` with `delete` and `lock`. An ending session deletes the keys that it holds then, so not one that another session has locked since. |
-//! | `check` | `GET /v1/status/leader` |
+//! The verbs, and their requests:
+//!
+//! - `get`: `GET /v1/kv/<key>?consistent`; the revision is `ModifyIndex`, a Raft index of the whole
+//!   server.
+//! - `list`: `GET /v1/kv/<prefix>?recurse&consistent`: one answer, one moment.
+//! - `wait_key`, `wait_prefix`: the same with `index=<cursor>&wait=…` and without `consistent`; the
+//!   answer is the state. A wait that finds no key creates the [`folder`] of its prefix.
+//! - `transact`: `PUT /v1/txn`.
+//! - `grant_lease`: `PUT /v1/session/create`: no checks but the TTL, behaviour `delete`, no lock
+//!   delay.
+//! - `renew_lease`, `revoke_lease`: `PUT /v1/session/renew/<id>`, `…/destroy/<id>`.
+//! - `put_leased`: `PUT /v1/txn` with `delete` and `lock`. An ending session deletes the keys that
+//!   it holds then, so not one that another session has locked since.
+//! - `check`: `GET /v1/status/leader`.
 //!
 //! A session's TTL is ten seconds at least (`session_ttl_min`), and the server may wait for twice
 //! the TTL before it ends the session.
@@ -94,7 +98,8 @@ impl ConsulStore {
         }
     }
 
-    /// The entry in a reply about one key. For a key that the token may not read, Consul answers 403.
+    /// The entry in a reply about one key. For a key that the token may not read, Consul answers
+    /// 403.
     fn entry(&self, reply: &Reply, key: &str) -> Result<Option<Entry>, StoreError> {
         Ok(self.entries(reply, self.right("read", key))?.pop())
     }

@@ -8,11 +8,11 @@
 //! | `nodes/<node>` | a node's record |
 //! | `alive/<node>` | heartbeat of a node: bound to its agent's lease |
 //! | `blocks/<network>/<group>/<pool>-<first>-<bits>` | owner of a block |
-//! | `endpoints/<network>/<group>/<block>/<address>` | node of an address that is an exception to its block |
+//! | `endpoints/<network>/<group>/<block>/<address>` | node of an exception to its block |
 //! | `identities/<network>/<id>` | address of a stable identity, found by the identity |
 //! | `sticky/<network>/<block>/<id>` | the same, found by the block; both are written together |
 //! | `requests/<lender>/<network>/<loan>` | request to borrow an address, and the answer |
-//! | `revisions/<shard>/<network>/<group>` | written with each change of the group's blocks or endpoints |
+//! | `revisions/<shard>/<network>/<group>` | written with each change in the group |
 //!
 //! Names consist of letters, digits, `_`, `.` and `-`, so each is one segment of a path, unescaped.
 //! Each segment is in the form that weft writes, without leading zeros or signs: a key in another
@@ -154,12 +154,12 @@ pub fn identity(network: &NetworkName, id: StickyId) -> String {
 }
 
 /// Prefix of the sticky addresses of a network.
-pub fn stickies_prefix(network: &NetworkName) -> String {
+pub fn sticky_prefix(network: &NetworkName) -> String {
     format!("sticky/{network}/")
 }
 
 /// Prefix of the sticky addresses in a block.
-pub fn stickies_of_block(network: &NetworkName, block: &Block) -> String {
+pub fn sticky_of_block(network: &NetworkName, block: &Block) -> String {
     format!("sticky/{network}/{block}/")
 }
 

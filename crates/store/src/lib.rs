@@ -3,7 +3,8 @@
 //! [`Store`] has the verbs that agreement takes: reads with a revision, transactions, waiting for
 //! changes of a key or a prefix, and leases that end unless they are renewed. Consul
 //! ([`ConsulStore`]) and the embedded store of a single node ([`LocalStore`]) implement it. Nothing
-//! of Consul's API shows through; the documentation of [`store`] maps each verb to etcd and ZooKeeper.
+//! of Consul's API shows through; the documentation of [`store`] maps each verb to etcd and
+//! ZooKeeper.
 //!
 //! - [`config`]: the `[store]` section of `weft.toml`, and opening the store that it names.
 //! - [`keys`]: the layout of all keys, in one place.

@@ -5,8 +5,8 @@
 //! machine that loses power leaves the state before the change or the state after it. It holds
 //! networks and blocks, not containers, and is seldom written.
 //!
-//! A key whose lease has ended is absent for every reader at once, and leaves the file with the next
-//! write. A wait polls the file, and returns no state: reading again costs the same.
+//! A key whose lease has ended is absent for every reader at once, and leaves the file with the
+//! next write. A wait polls the file, and returns no state: reading again costs the same.
 
 mod file;
 

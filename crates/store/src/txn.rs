@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use crate::{Revision, StoreError};
 
-/// Most operations of one transaction, by their [`Op::weight`]: what Consul allows. etcd's default is
-/// 128.
+/// Most operations of one transaction, by their [`Op::weight`]: what Consul allows. etcd's default
+/// is 128.
 pub const MAX_OPS: usize = 64;
 
-/// Most bytes of keys and values in one transaction, the store's own prefix not counted. Consul takes
-/// 512 KiB of JSON with the values in base64, ZooKeeper 1 MiB, etcd 1.5 MiB.
+/// Most bytes of keys and values in one transaction, the store's own prefix not counted. Consul
+/// takes 512 KiB of JSON with the values in base64, ZooKeeper 1 MiB, etcd 1.5 MiB.
 pub const MAX_BYTES: usize = 256 * 1024;
 
 /// The state that a key must be in.
@@ -45,8 +45,8 @@ pub enum Op {
         /// The key.
         key: String,
     },
-    /// Deletes the key if it was last written at this revision. An absent key is a conflict. Counts as
-    /// two operations.
+    /// Deletes the key if it was last written at this revision. An absent key is a conflict. Counts
+    /// as two operations.
     DeleteIf {
         /// The key.
         key: String,
@@ -141,8 +141,8 @@ impl Op {
         !matches!(self, Self::Check { .. })
     }
 
-    /// Share of [`MAX_OPS`]. [`Op::DeleteIf`] counts twice: Consul takes an absent key for deleted, so
-    /// it needs a check before the deletion.
+    /// Share of [`MAX_OPS`]. [`Op::DeleteIf`] counts twice: Consul takes an absent key for deleted,
+    /// so it needs a check before the deletion.
     pub fn weight(&self) -> usize {
         match self {
             Self::DeleteIf { .. } => 2,
@@ -161,8 +161,9 @@ impl Op {
     }
 }
 
-/// Checks the limits of a transaction, which are the same for every store: [`MAX_OPS`], [`MAX_BYTES`],
-/// valid keys, and each key at most once (etcd refuses a transaction that changes a key twice).
+/// Checks the limits of a transaction, which are the same for every store: [`MAX_OPS`],
+/// [`MAX_BYTES`], valid keys, and each key at most once (etcd refuses a transaction that changes a
+/// key twice).
 pub fn validate(store: &str, ops: &[Op]) -> Result<(), StoreError> {
     let too_large = |what| Err(StoreError::TooLarge { store: store.to_owned(), what });
     let weight: usize = ops.iter().map(Op::weight).sum();

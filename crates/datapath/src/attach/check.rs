@@ -21,8 +21,8 @@ pub struct Expected<'a> {
     pub routes: &'a [(IpNetwork, Option<IpAddr>)],
 }
 
-/// Differences of the container's end from what it should be; none if it is right. `netlink` is connected
-/// in the container's namespace.
+/// Differences of the container's end from what it should be; none if it is right. `netlink` is
+/// connected in the container's namespace.
 pub async fn check_interface(
     netlink: &Netlink,
     expected: &Expected<'_>,

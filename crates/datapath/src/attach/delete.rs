@@ -1,17 +1,18 @@
 //! The end of a veth, without the wait for the kernel's readers.
 //!
 //! The request that deletes a link (`RTM_DELLINK`) returns some 20 ms after the link is gone: the
-//! kernel first waits until no reader can hold a pointer into it (`rcu_barrier` in `netdev_run_todo`).
-//! Everything that a caller can observe has happened before: both ends are off the lists, and the name
-//! is free. The kernel says so, after some 2 ms, by a notification to the group of links. So a helper
-//! process makes the request and stays in it, and the caller goes on with the notification.
+//! kernel first waits until no reader can hold a pointer into it (`rcu_barrier` in
+//! `netdev_run_todo`). Everything that a caller can observe has happened before: both ends are off
+//! the lists, and the name is free. The kernel says so, after some 2 ms, by a notification to the
+//! group of links. So a helper process makes the request and stays in it, and the caller goes on
+//! with the notification.
 //!
-//! The helper has a session of its own and none of the caller's descriptors, since runtimes read
-//! a plugin's pipes to their end. It hands the kernel's answer back by a socket: a refusal comes before
-//! any notification. A caller that ends leaves it to the system's first process (or to the nearest
-//! subreaper), which collects it; in one that goes on the next deletion does. A child of a child would
-//! need no collecting, but on a busy host it costs the caller milliseconds to have two processes
-//! scheduled.
+//! The helper has a session of its own and none of the caller's descriptors, since runtimes read a
+//! plugin's pipes to their end. It hands the kernel's answer back by a socket: a refusal comes
+//! before any notification. A caller that ends leaves it to the system's first process (or to the
+//! nearest subreaper), which collects it; in one that goes on the next deletion does. A child of a
+//! child would need no collecting, but on a busy host it costs the caller milliseconds to have two
+//! processes scheduled.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -27,7 +28,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::DatapathError;
-use crate::link::{Link, LinkRequest};
+use crate::link::{Link, named};
 use crate::netlink::{
     Answer, Messages, Netlink, Refusal, Socket, TIMEOUT, append, attribute, refused, u32_at, wait,
 };
@@ -43,15 +44,15 @@ const IFLA_IFNAME: u16 = 3;
 /// Removes a veth pair by its host end, and returns once both ends are gone and the name is free.
 /// Returns whether the host end was there.
 ///
-/// With an offloaded [`Netlink`] the wait for the kernel's readers takes place on its thread, and there is
-/// no helper process: so it is for processes that live long. Else `netlink` must be connected in the
-/// calling thread's namespace; a helper process without descriptors of the caller outlives the call by
-/// some 20 ms, and is collected by the next call if the caller still lives.
+/// With an offloaded [`Netlink`] the wait for the kernel's readers takes place on its thread, and
+/// there is no helper process: so it is for processes that live long. Else `netlink` must be
+/// connected in the calling thread's namespace; a helper process without descriptors of the caller
+/// outlives the call by some 20 ms, and is collected by the next call if the caller still lives.
 ///
 /// # Errors
 ///
-/// [`DatapathError::Kernel`] if the kernel refuses (EPERM, EOPNOTSUPP, ...). If no helper process can be
-/// started, or none says how it went, the request is made here.
+/// [`DatapathError::Kernel`] if the kernel refuses (EPERM, EOPNOTSUPP, ...). If no helper process
+/// can be started, or none says how it went, the request is made here.
 pub async fn delete_port(netlink: &Netlink, host_end: &str) -> Result<bool, DatapathError> {
     if netlink.is_offloaded() {
         return netlink.delete_link(host_end).await;
@@ -116,7 +117,7 @@ impl Helper {
         let (report, theirs) = UnixStream::pair()?;
         report.set_nonblocking(true)?;
         let mut request = Vec::new();
-        let message = RouteNetlinkMessage::DelLink(LinkRequest::named(&link.name).0);
+        let message = RouteNetlinkMessage::DelLink(named(&link.name));
         append(&mut request, message, NLM_F_REQUEST | NLM_F_ACK, 1);
         start_process(&request, socket.as_raw_fd(), theirs.as_raw_fd())?;
         let name = link.name.clone().into_bytes();
@@ -164,7 +165,8 @@ impl Helper {
         let (index, name) = (self.index, self.name.as_slice());
         let mut notified = false;
         let read = socket.notifications(|kind, payload| {
-            // A bridge that loses a port says so with the same type, and its own family (AF_BRIDGE).
+            // A bridge that loses a port says so with the same type, and its own family
+            // (AF_BRIDGE).
             notified |= kind == RTM_DELLINK
                 && payload.first() == Some(&0)
                 && u32_at(payload, 4) == Some(index)
@@ -217,8 +219,8 @@ fn start_process(request: &[u8], netlink: RawFd, report: RawFd) -> io::Result<()
 #[expect(unsafe_code, reason = "system calls after fork(2)")]
 unsafe fn delete(request: &[u8], netlink: RawFd, report: RawFd) -> ! {
     let mut answer = [0u8; 2048];
-    // SAFETY: system calls on memory of this stack and on `request`. Descriptors that the caller owns
-    // are closed in this process only.
+    // SAFETY: system calls on memory of this stack and on `request`. Descriptors that the caller
+    // owns are closed in this process only.
     unsafe {
         let (low, high) = if netlink < report { (netlink, report) } else { (report, netlink) };
         let (low, high) = (low.cast_unsigned(), high.cast_unsigned());
@@ -228,8 +230,8 @@ unsafe fn delete(request: &[u8], netlink: RawFd, report: RawFd) -> ! {
         let closed = (low == 0 || close(0, low - 1))
             && close(low + 1, high - 1)
             && close(high + 1, u32::MAX);
-        // Signals to the caller's group are not for it, nor does it keep the caller's directory from
-        // being unmounted.
+        // Signals to the caller's group are not for it, nor does it keep the caller's directory
+        // from being unmounted.
         libc::setsid();
         if !closed || libc::chdir(c"/".as_ptr()) != 0 {
             libc::_exit(1);

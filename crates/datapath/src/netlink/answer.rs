@@ -1,7 +1,8 @@
-//! Messages as the kernel sends them: header, then an object, an acknowledgement or the end of a dump.
+//! Messages as the kernel sends them: header, then an object, an acknowledgement or the end of a
+//! dump.
 //!
-//! Layouts are those of `linux/netlink.h`. Objects are left as bytes, so that a caller that wants two
-//! attributes of 200,000 objects need not build all of each.
+//! Layouts are those of `linux/netlink.h`. Objects are left as bytes, so that a caller that wants
+//! two attributes of 200,000 objects need not build all of each.
 
 /// Length of a message's header (`struct nlmsghdr`).
 const HEADER: usize = 16;

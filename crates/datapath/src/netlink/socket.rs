@@ -1,11 +1,11 @@
 //! A routing netlink socket: requests in batches, dumps while they arrive.
 //!
-//! The kernel carries out a routing request inside `sendmsg`, in the sender's context, so nothing is
-//! gained by waiting for the answer asynchronously: when `send` returns, the answer lies in the
+//! The kernel carries out a routing request inside `sendmsg`, in the sender's context, so nothing
+//! is gained by waiting for the answer asynchronously: when `send` returns, the answer lies in the
 //! socket. Several requests in one message are carried out one after the other whatever becomes of
 //! each (`netlink_rcv_skb`); an error is always answered, a success only if the request asks for it
-//! (`NLM_F_ACK`). So a batch asks for the acknowledgement of its last request alone, and whatever has
-//! not been answered by then has succeeded.
+//! (`NLM_F_ACK`). So a batch asks for the acknowledgement of its last request alone, and whatever
+//! has not been answered by then has succeeded.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -21,8 +21,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::answer::{Answer, Messages, Refusal};
 
-/// Time within which the kernel must answer. It may have to wait for others that hold the lock of all
-/// links, while hundreds of containers start.
+/// Time within which the kernel must answer. It may have to wait for others that hold the lock of
+/// all links, while hundreds of containers start.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Number of times that an interrupted dump is repeated. On a busy host one in ten is.

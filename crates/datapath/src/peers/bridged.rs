@@ -1,10 +1,10 @@
 //! Peers by three tables of the kernel, an entry in each for every remote address (see the crate's
 //! description): neighbours of the bridge, the bridge's FDB, the VXLAN device's FDB.
 //!
-//! [`reconcile`] compares whole tables and heals whatever went wrong before: an entry that was missed,
-//! one that the kernel flushed with its device, one that another program removed. [`apply_change`]
-//! programs the difference of two peer tables, at a cost that does not grow with the network; it trusts
-//! that the kernel has what the old table says.
+//! [`reconcile`] compares whole tables and heals whatever went wrong before: an entry that was
+//! missed, one that the kernel flushed with its device, one that another program removed.
+//! [`apply_change`] programs the difference of two peer tables, at a cost that does not grow with
+//! the network; it trusts that the kernel has what the old table says.
 //!
 //! Entries that are not weft's stay: only static entries that point at the VXLAN port, remotes of
 //! single MACs, and permanent neighbours of the bridge are compared.
@@ -44,8 +44,8 @@ pub struct Devices {
     pub vxlan: u32,
 }
 
-/// Makes the kernel's tables what `table` asks for, after a comparison with all that they hold. An entry
-/// that the kernel refuses is counted, and the rest is programmed.
+/// Makes the kernel's tables what `table` asks for, after a comparison with all that they hold. An
+/// entry that the kernel refuses is counted, and the rest is programmed.
 ///
 /// # Errors
 ///
@@ -67,8 +67,8 @@ pub async fn reconcile(
     netlink.bulk(TIMEOUT, what, work).await
 }
 
-/// Programs the entries in which `old` and `new` differ, without a look at the others. An entry that the
-/// kernel refuses is counted, and the rest is programmed.
+/// Programs the entries in which `old` and `new` differ, without a look at the others. An entry
+/// that the kernel refuses is counted, and the rest is programmed.
 ///
 /// # Errors
 ///
@@ -155,8 +155,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Reads `struct ndmsg` (`linux/neighbour.h`) and its attributes. By hand, since the library builds
-    /// every attribute of every entry.
+    /// Reads `struct ndmsg` (`linux/neighbour.h`) and its attributes. By hand, since the library
+    /// builds every attribute of every entry.
     fn of(payload: &[u8]) -> Option<Self> {
         const NDMSG: usize = 12;
         const NDA_DST: u16 = 1;

@@ -234,7 +234,7 @@ fn enables_ipv6_for_an_interface_with_an_ipv6_address() {
         let (bridge, c1) = (bridge(&netlink).await, container());
         sh_in(
             &c1,
-            "for which in all default; do echo 1 >/proc/sys/net/ipv6/conf/$which/disable_ipv6; done",
+            "for i in all default; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done",
         );
         attach(&netlink, bridge, &c1).await.unwrap();
         assert_eq!(differences(&c1).await, [""; 0]);

@@ -1,8 +1,10 @@
 //! The firewall table.
 
+use std::time::Instant;
+
 use weft_datapath::attach::{PortSpec, create_port};
 use weft_datapath::firewall::{
-    ensure, ensure_async, is_present, is_present_async, remove, remove_async,
+    begin, ensure, ensure_async, is_present, is_present_async, remove, remove_async,
 };
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::{Entry, Netns};
@@ -135,6 +137,28 @@ fn asynchronous_forms_leave_their_thread_free() {
 
 #[test]
 #[ignore = "needs root"]
+fn rules_are_set_while_their_caller_does_other_work() {
+    on_a_host(async |netlink| {
+        let started = Instant::now();
+        let pending = begin(&red()).unwrap();
+        let begun = started.elapsed();
+        segment::ensure(&netlink, &spec()).await.unwrap();
+        let segment = started.elapsed().saturating_sub(begun);
+        pending.wait().unwrap();
+        let all = started.elapsed();
+        println!("begin {begun:.1?}, segment {segment:.1?}, with the rules {all:.1?} in all");
+        assert!(is_present(&red()).unwrap());
+        // A caller that fails in between leaves neither a process nor harm.
+        drop(begin(&blue()).unwrap());
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+        assert_eq!(children, "", "processes are left");
+        ensure(&blue()).unwrap();
+        assert!(is_present(&red()).unwrap() && is_present(&blue()).unwrap());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn refusal_of_nft_is_told_with_its_words() {
     on_a_host(async |_| {
         // A chain of the name exists, as another kind of chain.
@@ -175,7 +199,8 @@ fn pings(from: &Netns, address: &str) -> bool {
 #[ignore = "needs root"]
 fn internal_network_cannot_be_left_or_entered() {
     on_a_host(async |netlink| {
-        // A host that routes, as it does for its other networks, and knows the way to the containers.
+        // A host that routes, as it does for its other networks, and knows the way to the
+        // containers.
         let inside = SegmentSpec { node_addresses: vec![], gateways: vec![], ..spec() };
         segment::ensure(&netlink, &inside).await.unwrap();
         sh("ip link add outer type bridge
@@ -203,7 +228,7 @@ fn internal_network_cannot_be_left_or_entered() {
             sh_in(&trickster, &format!("ip neigh add {hop} lladdr {mac} dev eth0"));
             sh_in(&trickster, &format!("ip route add default via {hop}"));
         }
-        let ways = [
+        let paths = [
             (&trickster, "198.51.100.2", "the outside"),
             (&trickster, "fd51::2", "the outside"),
             (&trickster, "198.51.100.1", "an address of the host"),
@@ -211,11 +236,11 @@ fn internal_network_cannot_be_left_or_entered() {
             (&outside, "10.9.0.5", "the container, from outside"),
             (&outside, "fd09::5", "the container, from outside"),
         ];
-        for (from, to, what) in ways {
+        for (from, to, what) in paths {
             assert!(pings(from, to), "without rules {to} is reached: {what}");
         }
         ensure(&inner()).unwrap();
-        for (from, to, what) in ways {
+        for (from, to, what) in paths {
             assert!(!pings(from, to), "{to} is reached: {what}");
         }
         assert!(pings(&trickster, "10.9.0.6") && pings(&neighbour, "fd09::5"));

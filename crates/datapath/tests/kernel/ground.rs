@@ -55,7 +55,7 @@ pub(crate) fn sh_in(container: &Netns, script: &str) -> String {
     container.run(Entry::NewThread, || sh(script)).unwrap()
 }
 
-/// What `ip -details -json` shows of a link.
+/// A link as `ip -details -json` shows it.
 pub(crate) fn link(name: &str) -> Value {
     let shown: Value = serde_json::from_str(&sh(&format!("ip -d -j link show {name}"))).unwrap();
     shown[0].clone()

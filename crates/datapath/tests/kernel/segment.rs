@@ -212,9 +212,7 @@ fn removal_takes_both_devices_and_may_be_repeated() {
 #[ignore = "needs root"]
 fn bridge_has_ipv6_address_on_a_host_without_ipv6() {
     on_a_host(async |netlink| {
-        sh(
-            "for which in all default; do echo 1 >/proc/sys/net/ipv6/conf/$which/disable_ipv6; done",
-        );
+        sh("for i in all default; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done");
         ensure(&netlink, &spec()).await.unwrap();
         assert_eq!(ipv6_setting("wb4242/disable_ipv6"), "1", "not needed, not touched");
         ensure(&netlink, &dual_stack()).await.unwrap();

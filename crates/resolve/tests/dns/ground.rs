@@ -184,7 +184,8 @@ impl Consul {
         let dir = tempfile::tempdir().unwrap();
         let [dns, server, serf] = std::array::from_fn(|_| free_port());
         let ports = format!(
-            "ports {{ dns = {dns} server = {server} serf_lan = {serf} serf_wan = -1 http = -1 grpc = -1 }}"
+            "ports {{ dns = {dns} server = {server} serf_lan = {serf} serf_wan = -1 \
+             http = -1 grpc = -1 }}"
         );
         let process = Command::new(program)
             .args(["agent", "-server", "-bootstrap", "-node=solo", "-bind=127.0.0.1"])

@@ -19,7 +19,7 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
 const BOTH: [&str; 2] = ["198.18.0.9", "fd00::9"];
 
 #[tokio::test]
-async fn address_literal_asks_nobody() {
+async fn address_literal_needs_no_server() {
     let server = Server::start(Manner::Plain).await;
     let resolver = resolver("198.18.0.1 198.18.0.9\n", "", &[&server]);
     assert_eq!(resolver.lookup("198.18.0.9").await.unwrap(), ips(&["198.18.0.9"]));

@@ -2,13 +2,13 @@
 //!
 //! Consul leaves out of a list what the token may not read, and says nothing (1.8) or sets a header
 //! (1.12 and later). A caller that took the empty list for the truth would remove every peer. But a
-//! read of a single key is refused with 403 by every version. So for an empty list this module reads
-//! the key that is equal to the prefix: longest-prefix match gives it the same rule as the keys below.
-//! That costs a request for an empty list only, and a good answer holds for ten seconds. Without ACLs
-//! the answer is always good.
+//! read of a single key is refused with 403 by every version. So for an empty list this module
+//! reads the key that is equal to the prefix: longest-prefix match gives it the same rule as the
+//! keys below. That costs a request for an empty list only, and a good answer holds for ten
+//! seconds. Without ACLs the answer is always good.
 //!
-//! Not found this way: before 1.12, a list that shows some entries of many, and a rule that denies one
-//! network inside a prefix that is readable.
+//! Not found this way: before 1.12, a list that shows some entries of many, and a rule that denies
+//! one network inside a prefix that is readable.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +20,8 @@ use super::ConsulStore;
 use super::http::{Call, Reply};
 use crate::{Entry, Store, StoreError};
 
-/// For so long a prefix that was readable is taken to be readable still. Short, for a policy may change.
+/// For so long a prefix that was readable is taken to be readable still. Short, for a policy may
+/// change.
 const KEEP: Duration = Duration::from_secs(10);
 
 /// Prefixes found readable, and when.
@@ -40,8 +41,8 @@ impl Readable {
     }
 }
 
-/// The first two segments of a prefix (`blocks/<network>/`), for which one probe stands: a probe for
-/// every empty group of a network would cost more than the lists.
+/// The first two segments of a prefix (`blocks/<network>/`), for which one probe stands: a probe
+/// for every empty group of a network would cost more than the lists.
 fn scope(prefix: &str) -> &str {
     let end = prefix.match_indices('/').nth(1).map_or(prefix.len(), |(place, _)| place + 1);
     &prefix[..end]

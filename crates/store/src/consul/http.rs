@@ -29,12 +29,14 @@ use crate::StoreError;
 /// Timeout of a connection attempt. Consul is on this machine or in this data centre.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Longest idle time after which a connection is used again. A server that went away meanwhile leaves
-/// one that looks alive until a request is lost on it, and a write that may have arrived is not repeated.
+/// Longest idle time after which a connection is used again. A server that went away meanwhile
+/// leaves one that looks alive until a request is lost on it, and a write that may have arrived is
+/// not repeated.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
 
-/// A peer that acknowledges nothing for so long is dead. Without it, a host that lost power or a path
-/// that drops packets ends a blocking query only when the query's own time is over, after a minute.
+/// A peer that acknowledges nothing for so long is dead. Without it, a host that lost power or a
+/// path that drops packets ends a blocking query only when the query's own time is over, after a
+/// minute.
 const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Idle time before the first keepalive probe, and time between two.
@@ -117,7 +119,8 @@ impl Call {
         Self { timeout, ..self }
     }
 
-    /// Makes it a blocking query, which stays open: it gets a connection of its own, with keepalive.
+    /// Makes it a blocking query, which stays open: it gets a connection of its own, with
+    /// keepalive.
     pub(super) fn blocking(self) -> Self {
         Self { blocks: true, ..self }
     }
@@ -308,8 +311,8 @@ async fn connect_tcp(authority: &str, keepalive: bool) -> std::io::Result<TcpStr
     Ok(stream)
 }
 
-/// A connection to the first address of `host:port` that takes one. The name is resolved without the C
-/// library, whose resolver loads modules and so cannot be part of a static program.
+/// A connection to the first address of `host:port` that takes one. The name is resolved without
+/// the C library, whose resolver loads modules and so cannot be part of a static program.
 async fn connect_to_any(authority: &str) -> std::io::Result<TcpStream> {
     let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "expected host:port");
     let (host, port) = authority.rsplit_once(':').ok_or_else(invalid)?;

@@ -90,8 +90,8 @@ pub(super) fn op_at(ops: &[Op], position: usize) -> Option<&Op> {
     })
 }
 
-/// The body of a transaction that writes the key of `put` and binds it to a session. `lock` fails on
-/// a key that another session holds, so the key is deleted first; watchers see both at once.
+/// The body of a transaction that writes the key of `put` and binds it to a session. `lock` fails
+/// on a key that another session holds, so the key is deleted first; watchers see both at once.
 pub(super) fn bind(prefix: &str, put: &Op, lease: &Lease) -> Vec<u8> {
     let key = format!("{prefix}{}", put.key());
     let value = put.value().map(|value| BASE64.encode(value));

@@ -29,8 +29,9 @@ impl ConsulOptions {
         Self { address: address.into(), token, ca_file, cert_file, key_file }
     }
 
-    /// The options in Consul's usual variables, read through `variable`: `CONSUL_HTTP_ADDR`, `..._SSL`,
-    /// `..._TOKEN`, `..._TOKEN_FILE`, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY`.
+    /// The options in Consul's usual variables, read through `variable`: `CONSUL_HTTP_ADDR`,
+    /// `..._SSL`, `..._TOKEN`, `..._TOKEN_FILE`, `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`,
+    /// `CONSUL_CLIENT_KEY`.
     pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StoreError> {
         let get = |name| variable(name).filter(|value| !value.is_empty());
         let mut address = get("CONSUL_HTTP_ADDR").unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());

@@ -1,8 +1,8 @@
 //! Revision keys: small counters that tell nodes which groups of blocks to read again.
 //!
 //! Every transaction that changes a block or an endpoint also writes the revision key of its group.
-//! A writer passes its operations through [`with_revisions`], which adds these writes. Nodes wait on
-//! the shards, and read the groups whose revision key has another revision than before.
+//! A writer passes its operations through [`with_revisions`], which adds these writes. Nodes wait
+//! on the shards, and read the groups whose revision key has another revision than before.
 
 use std::collections::BTreeSet;
 
@@ -20,8 +20,8 @@ pub fn touch(network: &NetworkName, group: Group, nonce: u64) -> Op {
 /// Adds to `ops` the revision keys of all groups whose blocks or endpoints they change, each once.
 /// A check changes nothing. `nonce` must be random.
 ///
-/// The operations together with one for each group must stay within [`MAX_OPS`]. [`in_transactions`]
-/// splits operations that need not happen together.
+/// The operations together with one for each group must stay within [`MAX_OPS`].
+/// [`in_transactions`] splits operations that need not happen together.
 pub fn with_revisions(mut ops: Vec<Op>, nonce: u64) -> Vec<Op> {
     let groups: BTreeSet<_> = ops.iter().filter_map(group_of).collect();
     for (network, group) in groups {
@@ -33,8 +33,9 @@ pub fn with_revisions(mut ops: Vec<Op>, nonce: u64) -> Vec<Op> {
     ops
 }
 
-/// Splits `ops` into as few transactions as their order allows, each complete with its revision keys
-/// and with room for `reserve` more operations, such as a check that all share. `nonce` must be random.
+/// Splits `ops` into as few transactions as their order allows, each complete with its revision
+/// keys and with room for `reserve` more operations, such as a check that all share. `nonce` must
+/// be random.
 pub fn in_transactions(ops: Vec<Op>, reserve: usize, nonce: u64) -> Vec<Vec<Op>> {
     let mut transactions = vec![];
     let (mut current, mut groups, mut weight) = (vec![], BTreeSet::new(), reserve);

@@ -204,8 +204,8 @@ impl StoreFile {
         }
     }
 
-    /// Waits until no other process changes the file, without blocking the thread. The lock ends with
-    /// the returned file.
+    /// Waits until no other process changes the file, without blocking the thread. The lock ends
+    /// with the returned file.
     async fn lock(&self) -> Result<File, StoreError> {
         fs::DirBuilder::new()
             .recursive(true)

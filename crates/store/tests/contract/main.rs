@@ -1,8 +1,8 @@
 //! The contract of the store, run against each: the embedded one, and Consul.
 //!
 //! The tests with Consul are ignored by default (`cargo test -- --ignored`); they run the program
-//! that `WEFT_TEST_CONSUL` names. Failures that only a server over a network has stand in `outages`,
-//! and what a token may not do in `access`.
+//! that `WEFT_TEST_CONSUL` names. Failures that only a server over a network has stand in
+//! `outages`, and what a token may not do in `access`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 

@@ -1,5 +1,5 @@
-//! Stores that cannot serve: Consul while its server is absent, silent, without a leader, or replaced,
-//! and the local store on a file system that is read-only.
+//! Stores that cannot serve: Consul while its server is absent, silent, without a leader, or
+//! replaced, and the local store on a file system that is read-only.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -95,8 +95,8 @@ fn command(program: &str, arguments: &[&str]) {
 #[test]
 #[ignore = "needs root"]
 fn silently_dead_server_ends_a_wait_within_seconds() {
-    // In a network of its own, which is cut as a power failure of the server would cut it: no packet
-    // says that the connection is over.
+    // In a network of its own, which is cut as a power failure of the server would cut it: no
+    // packet says that the connection is over.
     let test = std::thread::spawn(|| {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
         set_loopback("up");
@@ -153,7 +153,8 @@ fn prefixes_keep_clusters_on_one_server_apart() {
 fn first_write_after_a_restart_succeeds() {
     let mut server = Consul::start();
     let store = server.store("weft");
-    // One runtime throughout: the connection that the restart breaks is the one that was used before.
+    // One runtime throughout: the connection that the restart breaks is the one that was used
+    // before.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(create(&store, "a", "1"));
     server.kill();

@@ -147,7 +147,8 @@ impl Consul {
         Self { ip, dir, config: config.to_owned(), process }
     }
 
-    /// A leader alone is not enough: sessions can be created only once the server is in its catalogue.
+    /// A leader alone is not enough: sessions can be created only once the server is in its
+    /// catalogue.
     fn wait_until_it_serves(&self, token: Option<&str>) {
         let started = Instant::now();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -73,9 +73,9 @@ impl Entries {
 
     /// Adds the addresses among `addresses`, which ascend, that have an endpoint.
     ///
-    /// Addresses of one container share its MAC, and a MAC lies behind one VTEP. Tables that give it two
-    /// contradict themselves; then an endpoint counts more than a block, and the greater address more
-    /// than the lesser: the outcome must not depend on the order of changes.
+    /// Addresses of one container share its MAC, and a MAC lies behind one VTEP. Tables that give
+    /// it two contradict themselves; then an endpoint counts more than a block, and the greater
+    /// address more than the lesser: the outcome must not depend on the order of changes.
     fn add_endpoints(
         &mut self,
         network: &Network,
@@ -129,8 +129,8 @@ impl Entries {
     }
 }
 
-/// The changes that turn the entries of `old` into those of `new`, without a look at what is the same
-/// in both: the addresses that changed, and those that share a MAC with one of them.
+/// The changes that turn the entries of `old` into those of `new`, without a look at what is the
+/// same in both: the addresses that changed, and those that share a MAC with one of them.
 pub fn changes_between(network: &Network, old: &PeerTable, new: &PeerTable) -> Vec<Change> {
     let mut addresses = old.changed(new, network);
     if addresses.is_empty() {

@@ -93,7 +93,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn change_turns_entries_of_old_table_into_those_of_new(
+    fn change_makes_entries_of_new_table_from_those_of_old(
         old in table(), new in table(), keep: bool, v6: bool,
     ) {
         let network = if v6 { ipv6_only() } else { network() };
