@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 use weft_allocator::liveness::{Evidence, Life, Living};
 use weft_allocator::release::{Reason, free};
-use weft_allocator::{AllocatorError, sticky};
+use weft_allocator::{AllocatorError, identities};
 use weft_cluster::networks;
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Network, NetworkName};
@@ -44,7 +44,7 @@ async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(
     for network in networks::all_cached(&host.config().data_dir)? {
         let ledger = Ledger::open(&host.config().data_dir, network)?;
         if host.cluster().is_single_node() {
-            sticky::expire(host.cluster(), &ledger).await?;
+            identities::expire(host.cluster(), &ledger).await?;
         }
         let reservations = ledger.reservations()?;
         ledgers.push((ledger, reservations));

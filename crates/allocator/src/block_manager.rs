@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::claim::{Claimed, Target, count_blocks};
 use log::{info, warn};
+use weft_cluster::{Cluster, NetworkView, networks};
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Counts;
 use weft_model::{Block, LoanId, Network, NetworkName};
 use weft_store::{Op, keys};
 
-use crate::{AllocatorError, borrowing, lending, ownership, sticky};
-use weft_cluster::{Cluster, NetworkView, networks};
+use crate::claim::{Claimed, Target, count_blocks};
+use crate::{AllocatorError, identities, lending, ownership, returns};
 
 /// How long an answered request stays in the store for a borrower that has not read the answer.
 const KEEP_ANSWERED: Duration = Duration::from_secs(30);
@@ -75,8 +75,8 @@ impl BlockManager {
         lending::answer(&self.cluster, &ledger, view).await?;
         self.forget_answered(view).await?;
         lending::reclaim(&self.cluster, &ledger, view).await?;
-        borrowing::tidy(&self.cluster, &ledger, view).await?;
-        sticky::expire(&self.cluster, &ledger).await?;
+        returns::tidy(&self.cluster, &ledger, view).await?;
+        identities::expire(&self.cluster, &ledger).await?;
         self.has_kept = ledger.has_unused()?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;

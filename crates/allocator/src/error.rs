@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use weft_cluster::ClusterError;
 use weft_files::FileError;
-use weft_ledger::Holder;
+use weft_ledger::ledger::Want;
+use weft_ledger::{Holder, Ledger};
 use weft_model::{ModelError, NetworkName, NodeName, PreparedId};
 use weft_store::StoreError;
 
@@ -244,5 +245,16 @@ impl AllocatorError {
             | Self::HolderHasOther { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// The wanted address in words.
+pub(crate) fn shown(ledger: &Ledger, want: Want) -> String {
+    match want {
+        Want::Any => "(any)".into(),
+        Want::Exactly(pool, host) => ledger
+            .network()
+            .addresses(pool, host)
+            .map_or_else(|| format!("number {host} of pool {pool}"), |a| a.to_string()),
     }
 }

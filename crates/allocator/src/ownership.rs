@@ -18,7 +18,7 @@ use weft_model::{Block, Endpoint, NetworkName};
 use weft_store::{Op, Revision, TxnOutcome, keys, typed};
 
 use crate::claim::{Action, Claim, Claimed, Event, Target};
-use crate::{AllocatorError, sticky};
+use crate::{AllocatorError, identities};
 
 /// Limit for waiting for another process of this node that is claiming.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -164,7 +164,7 @@ async fn enter(cluster: &Cluster, ledger: &Ledger, block: &Block) -> Result<(), 
             }
         }
     }
-    let kept = sticky::of_block(cluster, network.name(), block).await?;
+    let kept = identities::of_block(cluster, network.name(), block).await?;
     if used || !kept.is_empty() {
         ledger.add_used_block(block, &away, &kept)?;
     } else {
