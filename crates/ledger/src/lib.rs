@@ -29,6 +29,7 @@
 //! address is either held or free. The `index` only makes the next free address quick to find. It
 //! is marked dirty while it and the reservations disagree, and the next process that finds it so rebuilds it.
 
+mod clock;
 pub mod holder;
 mod index;
 pub mod layout;

@@ -2,7 +2,8 @@
 
 use weft_model::{Block, StickyId};
 
-use super::{Ledger, Locked, Want, now, read_reservation};
+use super::{Ledger, Locked, Want, read_reservation};
+use crate::clock::now;
 use crate::holder::{Holder, HolderKey, kept_file_name};
 use crate::index::{Slot, State};
 use crate::reservation::{Reservation, Sticky};

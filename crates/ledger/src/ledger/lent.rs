@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
 use super::kept::kept_reservation;
-use super::{About, Ledger, Locked, Outcome, Want, now, read_reservation};
+use super::{About, Ledger, Locked, Outcome, Want, read_reservation};
+use crate::clock::now;
 use crate::holder::{Holder, HolderKey, lent_file_name};
 use crate::index::{Slot, State};
 use crate::reservation::{Loan, Reservation, Sticky};
