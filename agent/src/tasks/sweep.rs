@@ -50,7 +50,7 @@ async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(
         ledgers.push((ledger, reservations));
     }
     let all = ledgers.iter().flat_map(|(_, reservations)| reservations);
-    let living = Living::look(all.filter_map(|reservation| reservation.sandbox.as_ref()));
+    let living = Living::observe(all.filter_map(|reservation| reservation.sandbox.as_ref()));
     let mut seen = Suspects::new();
     for (ledger, reservations) in &ledgers {
         let network = ledger.network();

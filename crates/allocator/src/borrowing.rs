@@ -20,19 +20,19 @@ use weft_store::{Op, TxnOutcome, keys, typed};
 use crate::AllocatorError;
 use crate::error::shown;
 
-/// How long a lender may take to answer.
+/// Limit for a lender's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long to go on asking one node after the other. Runtimes give up on a plugin after a while.
+/// Limit for asking one node after the other. Runtimes give up on a plugin after a while.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many nodes to ask. Each request is news to all agents; who tries again asks others.
+/// Most nodes to ask. Each request wakes all agents; the next attempt asks others.
 const MOST_LENDERS: usize = 8;
 
 /// Pause between two reads of a request in a store whose waits return at once.
 const POLL: Duration = Duration::from_millis(5);
 
-/// How one lender was found.
+/// Outcome of a request to one lender.
 enum Asked {
     Lent(Box<Reservation>),
     /// With the reason, and whether asking again is of no use.
@@ -40,8 +40,8 @@ enum Asked {
     Silent,
 }
 
-/// Borrows an address. `failure` is what a claim ended with: it names whom to ask, and is the error,
-/// with the lenders' reasons, if nobody lends.
+/// Borrows an address. `failure` is the error of the claim before: it names the node to ask, and is
+/// the error, with the lenders' reasons, if no node lends.
 pub(crate) async fn borrow(
     cluster: &Cluster,
     ledger: &Ledger,
@@ -103,7 +103,7 @@ pub(crate) async fn borrow(
     Err(failure.with_reasons(&reasons, settled))
 }
 
-/// The nodes that own blocks of the network and whose agents live, in an order by chance.
+/// The nodes that own blocks of the network and whose agents are alive, in random order.
 async fn lenders(cluster: &Cluster, ledger: &Ledger) -> Result<Vec<NodeName>, AllocatorError> {
     let members = cluster.members().await?;
     let owners = cluster.owners(ledger.network().name()).await?;
@@ -157,7 +157,7 @@ async fn ask(
             let loan = Loan { id, lender: lender.clone() };
             match ledger.borrow(holder, (pool, host), &loan, about)? {
                 Some(reservation) => Asked::Lent(Box::new(reservation)),
-                None => Asked::Refused("the address is in use on this node by now".into(), true),
+                None => Asked::Refused("the address is already in use on this node".into(), true),
             }
         }
     };
@@ -174,8 +174,8 @@ async fn ask(
     Ok(asked)
 }
 
-/// Waits for the lender's answer to the request at `key`. If it does not come in time the request is
-/// withdrawn in one step: afterwards it cannot come any more.
+/// Waits for the lender's answer to the request at `key`. If it does not come in time the request
+/// is withdrawn in one step: afterwards it cannot come any more.
 async fn answer(cluster: &Cluster, key: &str) -> Result<Option<LoanAnswer>, AllocatorError> {
     let store = cluster.store();
     let start = cluster.environment().now();
@@ -212,8 +212,8 @@ async fn answer(cluster: &Cluster, key: &str) -> Result<Option<LoanAnswer>, Allo
     }
 }
 
-/// The mark of a loan that a process of this node is working on: a locked file that names the lender,
-/// so that the agent finds the request of a process that was killed.
+/// The mark of a loan that a process of this node is working on: a locked file that names the
+/// lender, so that the agent finds the request of a process that was killed.
 #[derive(Debug)]
 struct Borrowing(FileLock);
 
@@ -243,8 +243,8 @@ pub(crate) fn is_being_borrowed(ledger: &Ledger, id: LoanId) -> bool {
     files::lock::is_held(&ledger.dir().borrowing(id))
 }
 
-/// A loan that a process of this node began to borrow and did not finish. Its file is locked, so that
-/// no process begins to use it.
+/// A loan that a process of this node began to borrow and did not finish. Its file is locked, so
+/// that no process begins to use it.
 pub(crate) struct Abandoned {
     /// The loan.
     pub(crate) id: LoanId,

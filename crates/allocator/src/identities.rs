@@ -63,7 +63,7 @@ pub(crate) async fn of_block(
     block: &Block,
 ) -> Result<Vec<(HostNumber, Sticky)>, AllocatorError> {
     let mut kept = vec![];
-    for entry in cluster.store().list(&keys::stickies_of_block(network, block)).await?.entries {
+    for entry in cluster.store().list(&keys::sticky_of_block(network, block)).await?.entries {
         match typed::decode::<StickyRecord>(&entry) {
             Ok(record) => kept.push((record.host, record.sticky)),
             Err(error) => warn!("{error}; the record is ignored"),

@@ -1,8 +1,8 @@
 //! Returns: borrowed addresses that go back to their lenders.
 //!
 //! The agent's work on the borrower's node. A release puts the loan into the ledger's `returns/`
-//! without asking the cluster; a process that was killed leaves a request or endpoints. A pass over
-//! both deletes what no reservation needs.
+//! without asking the cluster; a process that was killed leaves a request or endpoints. The agent
+//! goes through both and deletes what no reservation needs.
 
 use log::{debug, info};
 use weft_cluster::{Cluster, NetworkView};
@@ -56,8 +56,8 @@ pub async fn tidy(
     Ok(())
 }
 
-/// Deletes a request of this node, whatever its answer. A grant that comes later fails by it; one that
-/// came before has left endpoints, which are given back.
+/// Deletes a request of this node, whatever its answer. A grant that comes later fails by it; one
+/// that came before has left endpoints, which are given back.
 async fn withdraw(cluster: &Cluster, key: &str) -> Result<(), AllocatorError> {
     if cluster.store().get(key).await?.entry.is_some() {
         cluster.store().transact(&[Op::delete(key)]).await?;

@@ -169,8 +169,8 @@ impl Ledger {
         files::put(&path, &self.scratch(), &files::json::line(&path, reservation)?)
     }
 
-    /// Path that files are written to before they are renamed into place; under the lock there is but
-    /// one at a time.
+    /// Path that files are written to before they are renamed into place; under the lock there is
+    /// but one at a time.
     fn scratch(&self) -> PathBuf {
         self.dir.root().join(".new")
     }

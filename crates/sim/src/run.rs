@@ -20,7 +20,7 @@ use crate::oracle::Oracle;
 use crate::server::{Answer, Sabotage};
 use crate::world::{Answered, Sent, TaskId, World};
 
-/// What to simulate.
+/// Settings of a simulation.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Decides everything.
@@ -33,7 +33,7 @@ pub struct Options {
     pub subnet: String,
     /// The size of its blocks as a power of two.
     pub block_bits: u8,
-    /// How many containers a node runs at most.
+    /// Most containers on a node.
     pub containers: usize,
     /// A fault to build in.
     pub sabotage: Sabotage,
@@ -56,7 +56,7 @@ impl Default for Options {
     }
 }
 
-/// What came of it.
+/// Outcome of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {
     /// Steps taken.
@@ -98,7 +98,7 @@ pub(crate) struct Simulation {
     pub(crate) nodes: Vec<Node>,
     pub(crate) oracle: Oracle,
     pub(crate) report: Report,
-    /// How hostile the world is; nothing goes wrong any more while everything settles.
+    /// Rate of faults; nothing goes wrong any more while everything settles.
     pub(crate) calm: bool,
     pub(crate) containers: usize,
     pub(crate) next: u64,
@@ -280,12 +280,12 @@ impl Simulation {
         Ok(())
     }
 
-    /// What must hold of a node after each of its steps.
+    /// Checks what must hold of a node after each of its steps.
     pub(crate) fn check(&mut self, number: usize) -> Result<()> {
         let node = &mut self.nodes[number];
         let (holds, rounds) = node.progress.lock().map_or((0, 0), |p| (p.holds, p.rounds));
         if node.exiled.is_some_and(|before| holds > before) && rounds > 0 {
-            // It knows by now what it has lost; what it still holds, it holds by right.
+            // It already knows what it has lost; what it still holds, it holds by right.
             node.exiled = None;
             let node = &self.nodes[number];
             self.tell(|| format!("node-{number} is back"));
@@ -315,7 +315,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// A container comes or goes, on a node by chance.
+    /// A container comes or goes, on a random node.
     fn container(&mut self) -> Result<()> {
         let number = usize::try_from(self.chance(self.nodes.len() as u64))?;
         if !self.nodes[number].up {

@@ -159,7 +159,7 @@ pub fn stickies_prefix(network: &NetworkName) -> String {
 }
 
 /// Prefix of the sticky addresses in a block.
-pub fn stickies_of_block(network: &NetworkName, block: &Block) -> String {
+pub fn sticky_of_block(network: &NetworkName, block: &Block) -> String {
     format!("sticky/{network}/{block}/")
 }
 

@@ -85,8 +85,8 @@ impl Locked<'_> {
         Ok(slot.map(|slot| (slot, kept)))
     }
 
-    /// Returns whether an address is to be kept for an identity, and none is yet. A file that no slot
-    /// stands behind was left by a call that was killed.
+    /// Returns whether an address is to be kept for an identity, and none is yet. A file that no
+    /// slot stands behind was left by a call that was killed.
     pub(super) fn may_keep(&self, sticky: &Sticky) -> Result<bool, FileError> {
         Ok(sticky.keep > 0 && self.kept_slot(Some(sticky), Want::Any)?.is_none())
     }

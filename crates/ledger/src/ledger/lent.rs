@@ -38,7 +38,10 @@ impl Ledger {
         sticky: Option<&Sticky>,
     ) -> Result<Outcome, FileError> {
         let mut locked = self.lock()?;
-        let same = |reservation: &Reservation| matches!(&reservation.holder, Holder::Lent { loan: Some(id), .. } if *id == loan);
+        let same = |reservation: &Reservation| match &reservation.holder {
+            Holder::Lent { loan: id, .. } => *id == Some(loan),
+            _ => false,
+        };
         if let Some(reservation) = self.lent()?.into_iter().find(same) {
             return Ok(Outcome::Held(reservation));
         }

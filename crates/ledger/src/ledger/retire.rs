@@ -9,10 +9,10 @@ use crate::holder::{Holder, HolderKey};
 use crate::layout::NetworkDir;
 
 impl Ledger {
-    /// Moves the directory of the network, with all that is in it, to `tombstone`, unless a container
-    /// holds an address or will: one is reserved for it and its lease runs. Returns whether it
-    /// did. A process that waits for the lock meanwhile, to reserve something, gets an error and
-    /// not an address of a network that is going away.
+    /// Moves the directory of the network, with all that is in it, to `tombstone`, unless a
+    /// container holds an address or will: one is reserved for it and its lease runs. Returns
+    /// whether it did. A process that waits for the lock meanwhile, to reserve something, gets an
+    /// error and not an address of a network that is going away.
     pub fn retire(&self, tombstone: &Path) -> Result<bool, FileError> {
         let _locked = self.lock()?;
         for name in files::names_in(&self.dir.reservations())? {

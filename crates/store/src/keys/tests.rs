@@ -79,7 +79,7 @@ fn every_key_lies_under_its_prefixes() {
         (endpoint.clone(), endpoints_of_group(&network, group)),
         (endpoint, endpoints_of_block(&network, &block_)),
         (sticky.clone(), stickies_prefix(&network)),
-        (sticky, stickies_of_block(&network, &block_)),
+        (sticky, sticky_of_block(&network, &block_)),
         (request.clone(), requests_prefix().to_owned()),
         (request.clone(), requests_to(&lender())),
         (request, requests_of(&lender(), &network)),
