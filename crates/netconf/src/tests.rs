@@ -53,7 +53,8 @@ fn go_programs_may_write_keys_in_another_case() {
 fn two_lists_of_ranges_of_different_families_are_pairs() {
     let conf = parse(
         r#"{"type":"weft","ipam":{
-            "ranges":[[{"subnet":"fd00:9::/64"}],[{"subnet":"10.9.0.0/16","rangeStart":"10.9.1.0"}]],
+            "ranges":[[{"subnet":"fd00:9::/64"}],
+                      [{"subnet":"10.9.0.0/16","rangeStart":"10.9.1.0"}]],
             "exclude":["10.9.2.0/24","fd00:9::7"]}}"#,
     )
     .unwrap();
