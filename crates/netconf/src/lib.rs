@@ -13,14 +13,15 @@
 //!             "routes": [ { "dst": "0.0.0.0/0" } ] } }
 //! ```
 
+mod error;
 mod pools;
 mod wire;
 
-use std::fmt;
-
 use serde_json::{Map, Value};
+use weft_model::NetworkSpec;
 use weft_model::network::{Masquerade, Mode, Route};
-use weft_model::{ModelError, NetworkSpec};
+
+pub use error::NetConfError;
 
 /// A configuration's settings for weft.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,7 +30,7 @@ pub struct NetConf {
     pub spec: NetworkSpec,
     /// Routes for this container; absent: the network's.
     pub routes: Option<Vec<Route>>,
-    /// True if a container may reach itself by way of its own service address.
+    /// Hairpin mode: a container reaches itself by way of its own service address only if it is on.
     pub hairpin: Hairpin,
     /// True if a Kubernetes pod keeps its address by its name: `ipam.sticky` is `"pod"`.
     pub sticky_pods: bool,
@@ -59,29 +60,11 @@ pub enum MainPlugin {
     Foreign,
 }
 
-/// A value that cannot be used: the CNI error with code 7.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetConfError(pub(crate) String);
-
-impl fmt::Display for NetConfError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NetConfError {}
-
-impl From<ModelError> for NetConfError {
-    fn from(error: ModelError) -> Self {
-        Self(error.to_string())
-    }
-}
-
 impl NetConf {
     /// Reads weft's keys out of a plugin configuration. Unknown keys belong to others and are
     /// ignored; keys that Go programs spell in another case are recognised.
     pub fn parse(config: &Map<String, Value>) -> Result<Self, NetConfError> {
-        let wire = wire::NetConf::read(config)?;
+        let wire = wire::Keys::read(config)?;
         let main = match wire.plugin.as_deref() {
             Some("weft" | "weft-ipam") | None => MainPlugin::Weft,
             Some(_) => MainPlugin::Foreign,

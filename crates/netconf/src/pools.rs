@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use weft_model::Subnet;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 
-use crate::NetConfError;
+use crate::error::NetConfError;
 use crate::wire::{Ipam, Range};
 
 /// The pools of the `ipam` section and of `given`, the ranges that come from the runtime. Those

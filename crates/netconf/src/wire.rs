@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use weft_model::network::Route;
 
-use crate::NetConfError;
+use crate::error::NetConfError;
 
 /// The top of a configuration.
 #[derive(Debug, Default)]
-pub(crate) struct NetConf {
+pub(crate) struct Keys {
     pub(crate) plugin: Option<String>,
     pub(crate) vni: Option<u32>,
     pub(crate) is_gateway: Option<bool>,
@@ -46,7 +46,7 @@ pub(crate) struct Range {
     pub(crate) end: Option<String>,
 }
 
-impl NetConf {
+impl Keys {
     pub(crate) fn read(config: &Map<String, Value>) -> Result<Self, NetConfError> {
         let ipam = match get(config, "ipam") {
             None => Ipam::default(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 use weft_allocator::block_manager::Policy;
+use weft_allocator::release::{Reason, release};
 use weft_ledger::Holder;
 use weft_ledger::ledger::Want;
 use weft_model::block::BlockRecord;
@@ -363,7 +364,8 @@ impl Simulation {
         if *told || node.tasks.len() <= 1 {
             self.tell(|| format!("node-{number} deletes {holder:?}"));
             self.oracle.drop_holder(number, &holder);
-            self.nodes[number].ledger(&self.network)?.release(&holder)?;
+            let (data_dir, name) = (&self.nodes[number].data_dir, self.network.name());
+            release(data_dir, name, &holder, Reason::Deleted)?;
             self.nodes[number].containers.remove(&holder);
             self.report.deleted += 1;
         }
