@@ -24,7 +24,7 @@ pub fn gc(request: &Request) -> Result<(), CniError> {
     let failed = |error: weft_ledger::FileError| call.error("collect", error);
     let mut first_error = None;
     let reservations = ledger.reservations().map_err(failed)?;
-    let living = Living::look(reservations.iter().filter_map(|held| held.sandbox.as_ref()));
+    let living = Living::observe(reservations.iter().filter_map(|held| held.sandbox.as_ref()));
     for reservation in reservations {
         let Holder::Attachment { container_id, ifname } = &reservation.holder else { continue };
         let is_listed = valid

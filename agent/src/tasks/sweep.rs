@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 use weft_allocator::liveness::{Evidence, Life, Living};
 use weft_allocator::release::{Reason, free};
-use weft_allocator::{AllocatorError, sticky};
+use weft_allocator::{AllocatorError, identities};
 use weft_cluster::networks;
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Network, NetworkName};
@@ -44,13 +44,13 @@ async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(
     for network in networks::all_cached(&host.config().data_dir)? {
         let ledger = Ledger::open(&host.config().data_dir, network)?;
         if host.cluster().is_single_node() {
-            sticky::expire(host.cluster(), &ledger).await?;
+            identities::expire(host.cluster(), &ledger).await?;
         }
         let reservations = ledger.reservations()?;
         ledgers.push((ledger, reservations));
     }
     let all = ledgers.iter().flat_map(|(_, reservations)| reservations);
-    let living = Living::look(all.filter_map(|reservation| reservation.sandbox.as_ref()));
+    let living = Living::observe(all.filter_map(|reservation| reservation.sandbox.as_ref()));
     let mut seen = Suspects::new();
     for (ledger, reservations) in &ledgers {
         let network = ledger.network();

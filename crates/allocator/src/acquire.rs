@@ -5,13 +5,14 @@
 //! node takes one block, not one each. And when there is none to claim, another node lends an
 //! address.
 
-use crate::claim::{Claimed, Target};
 use log::info;
+use weft_cluster::{Cluster, ClusterError};
 use weft_ledger::ledger::{About, Outcome, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
 
-use crate::{AllocatorError, borrowing, ownership, sticky};
-use weft_cluster::{Cluster, ClusterError};
+use crate::claim::{Claimed, Target};
+use crate::error::shown;
+use crate::{AllocatorError, borrowing, identities, ownership};
 
 /// Gives `holder` an address of the ledger's network, claiming a block or borrowing the address if
 /// no own block has it.
@@ -31,7 +32,7 @@ pub async fn reserve(
         return Ok(reservation);
     }
     // Addresses of identities that have not come back are free.
-    sticky::expire(cluster, &ledger).await?;
+    identities::expire(cluster, &ledger).await?;
     let lock = ownership::lock_claims(cluster, &ledger).await?;
     // A claim may bring only what another process takes at once, so this can go round.
     loop {
@@ -109,16 +110,5 @@ fn attempt(
             address: shown(ledger, want),
             network: network(),
         }),
-    }
-}
-
-/// The wanted address in words.
-pub(crate) fn shown(ledger: &Ledger, want: Want) -> String {
-    match want {
-        Want::Any => "(any)".into(),
-        Want::Exactly(pool, host) => ledger
-            .network()
-            .addresses(pool, host)
-            .map_or_else(|| format!("number {host} of pool {pool}"), |a| a.to_string()),
     }
 }

@@ -1,34 +1,35 @@
-//! The steward of a network on this node: the agent's part in who owns what.
+//! The block manager of a network on this node: the agent's work on blocks and loans.
 //!
-//! Each round compares what the store says with the ledger and does what is to be done. A round may
-//! be cut short at any point, and the next one begins anew: nothing is remembered in between but for
-//! how long blocks have been idle.
+//! Each round compares the store's records with the ledger and makes them agree. A round may be cut
+//! short at any point, and the next one starts from the beginning: all that is remembered between
+//! rounds is since when blocks have been idle and requests answered.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::claim::{Claimed, Target, count_blocks};
 use log::{info, warn};
+use weft_cluster::{Cluster, NetworkView, networks};
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Counts;
 use weft_model::{Block, LoanId, Network, NetworkName};
 use weft_store::{Op, keys};
 
-use crate::{AllocatorError, borrowing, lending, ownership, sticky};
-use weft_cluster::{Cluster, NetworkView, networks};
+use crate::claim::{Claimed, Target, count_blocks};
+use crate::{AllocatorError, identities, lending, ownership, returns};
 
-/// How long an answered request stays in the store for a borrower that has not read the answer.
+/// Time for which an answered request stays in the store for a borrower that has not read the
+/// answer.
 const KEEP_ANSWERED: Duration = Duration::from_secs(30);
 
-/// When blocks come and go.
+/// Times at which blocks come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// For how long none of a block's addresses must have been held before it is given back.
     pub release_after: Duration,
 }
 
-/// Looks after one network's blocks and loans.
+/// Manages one network's blocks and loans.
 pub struct BlockManager {
     cluster: Cluster,
     data_dir: PathBuf,
@@ -37,14 +38,14 @@ pub struct BlockManager {
     idle_since: BTreeMap<Block, Duration>,
     /// Since when requests to this node stand answered.
     answered_since: BTreeMap<LoanId, Duration>,
-    /// Whether addresses are kept for identities.
+    /// True if addresses are kept for identities.
     has_kept: bool,
-    /// Whether an idle block stands beside others.
+    /// True if an idle block stands beside others.
     has_spare: bool,
 }
 
 impl BlockManager {
-    /// The steward of `network` on the node with this data directory.
+    /// The block manager of `network` on the node with this data directory.
     pub fn new(cluster: Cluster, data_dir: PathBuf, network: NetworkName, policy: Policy) -> Self {
         Self {
             cluster,
@@ -64,8 +65,8 @@ impl BlockManager {
         self.has_kept || !self.answered_since.is_empty() || self.has_spare
     }
 
-    /// Does what `view` makes necessary. The first failure ends the round; what follows it is done in
-    /// a later one.
+    /// Does what `view` makes necessary. The first failure ends the round; what follows it is done
+    /// in a later one.
     pub async fn round(&mut self, view: &NetworkView) -> Result<(), AllocatorError> {
         let Some(network) = networks::cached(&self.data_dir, &self.network)? else {
             return Ok(());
@@ -75,8 +76,8 @@ impl BlockManager {
         lending::answer(&self.cluster, &ledger, view).await?;
         self.forget_answered(view).await?;
         lending::reclaim(&self.cluster, &ledger, view).await?;
-        borrowing::tidy(&self.cluster, &ledger, view).await?;
-        sticky::expire(&self.cluster, &ledger).await?;
+        returns::tidy(&self.cluster, &ledger, view).await?;
+        identities::expire(&self.cluster, &ledger).await?;
         self.has_kept = ledger.has_unused()?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;
@@ -94,8 +95,8 @@ impl BlockManager {
         ownership::verify(&self.cluster, self.reopen(ledger)?, &lock).await.map(drop)
     }
 
-    /// Deletes requests that were answered long ago: their borrowers rebooted, and do not know of them.
-    /// What was granted is given back by the borrower's agent.
+    /// Deletes requests that were answered long ago: their borrowers rebooted, and do not know of
+    /// them. What was granted is given back by the borrower's agent.
     async fn forget_answered(&mut self, view: &NetworkView) -> Result<(), AllocatorError> {
         let now = self.cluster.environment().now();
         self.answered_since.retain(|id, _| view.requests.contains_key(id));
@@ -198,7 +199,7 @@ impl BlockManager {
         if !ledger.has_losses()? {
             return Ok(());
         }
-        let _turn = ownership::lock_claims(&self.cluster, ledger).await?;
+        let _lock = ownership::lock_claims(&self.cluster, ledger).await?;
         if ledger.stranded()?.is_empty() {
             ledger.forget_losses()?;
         }
@@ -210,8 +211,8 @@ impl BlockManager {
     }
 }
 
-/// Whether the ledger lacks the block, or was not told all there is to know of it: taking it again was
-/// cut short.
+/// Returns whether the ledger lacks the block or its addresses that live elsewhere: taking the
+/// block again was cut short.
 fn needs_entering(ledger: &Ledger, block: &Block) -> bool {
     !ledger.owns(block) || ledger.was_lost(block)
 }

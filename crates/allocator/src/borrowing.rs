@@ -1,13 +1,15 @@
 //! Borrowing: an address of another node's block, for a container of this node.
 //!
-//! The borrower's part. A process that borrows holds a file of the loan's name locked for as long as
-//! it is at it; a loan that nobody is borrowing any more and that no reservation names is given
-//! back by the node's agent ([`tidy`]). So a process may be killed at any moment.
+//! The borrower's part. A process that borrows holds a file with the loan's name locked while it
+//! works; the agent gives back a loan that no process is borrowing and that no reservation names
+//! ([`returns`](crate::returns)). So a process may be killed at any moment.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use log::{debug, info};
+use weft_cluster::cluster::unchanged;
+use weft_cluster::{Cluster, ClusterError};
 use weft_files::{self as files, FileLock};
 use weft_ledger::ledger::{About, Want};
 use weft_ledger::reservation::Loan;
@@ -16,23 +18,21 @@ use weft_model::{LoanAnswer, LoanId, LoanRecord, NodeName};
 use weft_store::{Op, TxnOutcome, keys, typed};
 
 use crate::AllocatorError;
-use crate::acquire::shown;
-use weft_cluster::cluster::unchanged;
-use weft_cluster::{Cluster, ClusterError, NetworkView};
+use crate::error::shown;
 
-/// How long a lender may take to answer.
+/// Limit for a lender's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long to go on asking one node after the other. Runtimes give up on a plugin after a while.
+/// Limit for asking one node after the other. Runtimes give up on a plugin after a while.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many nodes to ask. Each request is news to all agents; who tries again asks others.
+/// Most nodes to ask. Each request wakes all agents; the next attempt asks others.
 const MOST_LENDERS: usize = 8;
 
 /// Pause between two reads of a request in a store whose waits return at once.
 const POLL: Duration = Duration::from_millis(5);
 
-/// How one lender was found.
+/// Outcome of a request to one lender.
 enum Asked {
     Lent(Box<Reservation>),
     /// With the reason, and whether asking again is of no use.
@@ -40,8 +40,8 @@ enum Asked {
     Silent,
 }
 
-/// Borrows an address. `failure` is what a claim ended with: it names whom to ask, and is the error,
-/// with the lenders' reasons, if nobody lends.
+/// Borrows an address. `failure` is the error of the claim before: it names the node to ask, and is
+/// the error, with the lenders' reasons, if no node lends.
 pub(crate) async fn borrow(
     cluster: &Cluster,
     ledger: &Ledger,
@@ -103,7 +103,7 @@ pub(crate) async fn borrow(
     Err(failure.with_reasons(&reasons, settled))
 }
 
-/// The nodes that own blocks of the network and whose agents live, in an order by chance.
+/// The nodes that own blocks of the network and whose agents are alive, in random order.
 async fn lenders(cluster: &Cluster, ledger: &Ledger) -> Result<Vec<NodeName>, AllocatorError> {
     let members = cluster.members().await?;
     let owners = cluster.owners(ledger.network().name()).await?;
@@ -157,7 +157,7 @@ async fn ask(
             let loan = Loan { id, lender: lender.clone() };
             match ledger.borrow(holder, (pool, host), &loan, about)? {
                 Some(reservation) => Asked::Lent(Box::new(reservation)),
-                None => Asked::Refused("the address is in use on this node by now".into(), true),
+                None => Asked::Refused("the address is already in use on this node".into(), true),
             }
         }
     };
@@ -174,8 +174,8 @@ async fn ask(
     Ok(asked)
 }
 
-/// Waits for the lender's answer to the request at `key`. If it does not come in time the request is
-/// withdrawn in one step: afterwards it cannot come any more.
+/// Waits for the lender's answer to the request at `key`. If it does not come in time the request
+/// is withdrawn in one step: afterwards it cannot come any more.
 async fn answer(cluster: &Cluster, key: &str) -> Result<Option<LoanAnswer>, AllocatorError> {
     let store = cluster.store();
     let start = cluster.environment().now();
@@ -212,8 +212,8 @@ async fn answer(cluster: &Cluster, key: &str) -> Result<Option<LoanAnswer>, Allo
     }
 }
 
-/// The mark of a loan that a process of this node is working on: a locked file that names the lender,
-/// so that the agent finds the request of a process that was killed.
+/// The mark of a loan that a process of this node is working on: a locked file that names the
+/// lender, so that the agent finds the request of a process that was killed.
 #[derive(Debug)]
 struct Borrowing(FileLock);
 
@@ -239,20 +239,23 @@ impl Borrowing {
 }
 
 /// Returns whether a process of this node is working on the loan.
-fn is_being_borrowed(ledger: &Ledger, id: LoanId) -> bool {
+pub(crate) fn is_being_borrowed(ledger: &Ledger, id: LoanId) -> bool {
     files::lock::is_held(&ledger.dir().borrowing(id))
 }
 
-/// A loan that a process of this node began to borrow and did not finish. Its file is locked, so that
-/// no process begins to use it.
-struct Abandoned {
-    id: LoanId,
-    /// `None` if the process was killed before it asked.
-    lender: Option<NodeName>,
-    lock: FileLock,
+/// A loan that a process of this node began to borrow and did not finish. Its file is locked, so
+/// that no process begins to use it.
+pub(crate) struct Abandoned {
+    /// The loan.
+    pub(crate) id: LoanId,
+    /// The node that was asked; `None` if the process was killed before it asked.
+    pub(crate) lender: Option<NodeName>,
+    /// The lock on the loan's file.
+    pub(crate) lock: FileLock,
 }
 
-fn abandoned(ledger: &Ledger) -> Result<Vec<Abandoned>, AllocatorError> {
+/// The loans that processes of this node left unfinished.
+pub(crate) fn abandoned(ledger: &Ledger) -> Result<Vec<Abandoned>, AllocatorError> {
     let mut abandoned = vec![];
     for name in files::names_in(&ledger.dir().borrowings())? {
         let Ok(id) = name.parse() else { continue };
@@ -262,101 +265,4 @@ fn abandoned(ledger: &Ledger) -> Result<Vec<Abandoned>, AllocatorError> {
         abandoned.push(Abandoned { id, lender: lender.and_then(|n| n.parse().ok()), lock });
     }
     Ok(abandoned)
-}
-
-/// Gives back what was released here, and what processes that were killed have left: endpoints and
-/// requests of this node that no reservation stands behind.
-pub async fn tidy(
-    cluster: &Cluster,
-    ledger: &Ledger,
-    view: &NetworkView,
-) -> Result<(), AllocatorError> {
-    let name = ledger.network().name();
-    for Abandoned { id, lender, lock } in abandoned(ledger)? {
-        if let Some(lender) = lender {
-            withdraw(cluster, &keys::request(&lender, name, id)).await?;
-        }
-        // A grant that the view does not show yet is given back below, when it does.
-        files::remove(lock.path())?;
-    }
-    let own = view.endpoints.values().filter(|stored| stored.record.node == *cluster.node());
-    let mut loans: Vec<LoanId> = own.filter_map(|stored| stored.record.loan).collect();
-    loans.sort_unstable();
-    loans.dedup();
-    for id in loans {
-        if is_being_borrowed(ledger, id) || ledger.borrowed(id)?.is_some() {
-            continue;
-        }
-        give_back(cluster, ledger, view, id).await?;
-    }
-    for id in ledger.returns()? {
-        if !has_endpoint_of(cluster, view, id) && is_gone(cluster, ledger, id).await? {
-            ledger.forget_return(id)?;
-        }
-    }
-    for id in ledger.loans()? {
-        // A loan that the store does not have was taken from this node while it was cut off.
-        if !is_being_borrowed(ledger, id)
-            && !has_endpoint_of(cluster, view, id)
-            && is_gone(cluster, ledger, id).await?
-        {
-            ledger.void_loan(id)?;
-        }
-    }
-    Ok(())
-}
-
-/// Deletes a request of this node, whatever its answer. A grant that comes later fails by it; one that
-/// came before has left endpoints, which are given back.
-async fn withdraw(cluster: &Cluster, key: &str) -> Result<(), AllocatorError> {
-    if cluster.store().get(key).await?.entry.is_some() {
-        cluster.store().transact(&[Op::delete(key)]).await?;
-    }
-    Ok(())
-}
-
-/// Deletes the endpoints of a loan, in both families at once, and its request.
-async fn give_back(
-    cluster: &Cluster,
-    ledger: &Ledger,
-    view: &NetworkView,
-    id: LoanId,
-) -> Result<(), AllocatorError> {
-    let network = ledger.network();
-    let name = network.name();
-    let mut ops = vec![];
-    for (address, stored) in &view.endpoints {
-        let Some(block) = network.block_of(*address) else { continue };
-        if stored.record.loan != Some(id) || stored.record.node != *cluster.node() {
-            continue;
-        }
-        let key = keys::endpoint(name, &block, *address);
-        ops.push(Op::delete_if(key, stored.revision));
-        if let Some(lender) = &stored.record.lender {
-            let request = Op::delete(keys::request(lender, name, id));
-            if !ops.contains(&request) {
-                ops.push(request);
-            }
-        }
-    }
-    match cluster.store().transact(&cluster.with_revisions(ops)).await? {
-        TxnOutcome::Committed => {
-            info!("network {name}: loan {id} is given back");
-            ledger.forget_return(id)?;
-        }
-        TxnOutcome::Conflict { reason, .. } => debug!("loan {id} is not given back yet: {reason}"),
-    }
-    Ok(())
-}
-
-/// Returns whether the store, asked directly, has no endpoint of the loan.
-async fn is_gone(cluster: &Cluster, ledger: &Ledger, id: LoanId) -> Result<bool, AllocatorError> {
-    let endpoints = cluster.endpoints(ledger.network().name()).await?;
-    Ok(!endpoints.values().any(|stored| stored.record.loan == Some(id)))
-}
-
-/// Returns whether the view has an endpoint of the loan on this node.
-fn has_endpoint_of(cluster: &Cluster, view: &NetworkView, id: LoanId) -> bool {
-    let mut endpoints = view.endpoints.values().map(|stored| &stored.record);
-    endpoints.any(|endpoint| endpoint.loan == Some(id) && endpoint.node == *cluster.node())
 }

@@ -1,4 +1,4 @@
-//! How a node comes to own a block: a pure state machine.
+//! The protocol by which a node comes to own a block: a pure state machine.
 //!
 //! It is told what the cluster store answered ([`Event`]) and says what to ask next ([`Action`]).
 //! It knows no clock, no randomness and no I/O, so that the very code that runs in the plugin can
@@ -6,10 +6,11 @@
 //!
 //! A node first adopts a block that the store says it owns and its ledger does not know: one left
 //! from before a reboot, or claimed by a process that was killed before it could enter it. Adoption
-//! is a write, so that a release of the block that is still on its way to the store fails. Only when
-//! there is nothing to adopt, the node claims a free block. The lowest free block comes first, which keeps addresses small and legible
-//! while a cluster grows node by node. Whoever loses the race for it takes one at a place of its
-//! own, so a thousand nodes that start at once settle in about two rounds instead of a thousand.
+//! is a write, so that a release of the block that is still on its way to the store fails. Only
+//! when there is nothing to adopt, the node claims a free block. The lowest free block comes first,
+//! which keeps addresses small and legible while a cluster grows node by node. The node that loses
+//! the race for it takes one at a place of its own, so a thousand nodes that start at once settle
+//! in about two rounds instead of a thousand.
 //!
 //! Safety does not rest on the list, which may be stale: a claim is the creation of a key that must
 //! be absent.
@@ -25,7 +26,7 @@ const ROUNDS: u32 = 16;
 /// With how many blocks a node counts as being in a hurry.
 const IN_A_HURRY: usize = 2;
 
-/// What is wanted.
+/// The wanted block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// Room for another address.
@@ -34,40 +35,40 @@ pub enum Target {
     Exactly(Block),
 }
 
-/// What to ask of the cluster store next.
+/// The next request to the cluster store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// List the network's blocks with their owners, then report [`Event::Listed`].
     List,
     /// Create the block's key if it is absent, then report [`Event::Created`].
     Create(Block),
-    /// Write the block's key anew if it is as it was listed, then report [`Event::Adopted`].
+    /// Write the block's key again if it is as it was listed, then report [`Event::Adopted`].
     Adopt(Block),
     /// It is over.
     Done(Claimed),
 }
 
-/// What the cluster store answered.
+/// The cluster store's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The network's blocks and their owners.
     Listed(BTreeMap<Block, NodeName>),
-    /// Whether the key was absent and is this node's now.
+    /// True if the key was absent and is this node's now.
     Created(bool),
-    /// Whether the key was as listed.
+    /// True if the key was as listed.
     Adopted(bool),
 }
 
-/// How a claim ended.
+/// Outcome of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
     /// The block is this node's: enter it into the ledger.
     Own(Block),
     /// Every block of the network has an owner.
     Exhausted {
-        /// How many blocks there are that could hold a container.
+        /// Count of the blocks that could hold a container.
         blocks: u64,
-        /// How many nodes share them.
+        /// Count of the nodes that share them.
         nodes: usize,
     },
     /// The wanted block is another node's.
@@ -153,8 +154,8 @@ impl<'a> Claim<'a> {
         action
     }
 
-    /// A block without an owner: the lowest for place 0, for others one at a place that differs from
-    /// node to node.
+    /// A block without an owner: the lowest for place 0, for others one at a place that differs
+    /// from node to node.
     fn choose(&self, owners: &BTreeMap<Block, NodeName>, place: u64) -> Option<Block> {
         let seed = self.node.as_str().bytes().fold(place, |seed, byte| mix(seed ^ u64::from(byte)));
         self.network.pools().find_map(|(index, pool)| {
@@ -191,12 +192,12 @@ fn unowned(
     None
 }
 
-/// How many blocks the pools of `network` are cut into.
+/// Count of the blocks that the pools of `network` are cut into.
 pub fn count_blocks(network: &Network) -> u64 {
     network.pools().map(|(_, pool)| count(pool)).sum()
 }
 
-/// How many blocks `pool` is cut into, within its range.
+/// Count of the blocks that `pool` is cut into, within its range.
 fn count(pool: &Pool) -> u64 {
     let bits = pool.block_bits().get();
     (pool.last().get() >> bits) - (pool.first().get() >> bits) + 1

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use weft_cluster::ClusterError;
 use weft_files::FileError;
-use weft_ledger::Holder;
+use weft_ledger::ledger::Want;
+use weft_ledger::{Holder, Ledger};
 use weft_model::{ModelError, NetworkName, NodeName, PreparedId};
 use weft_store::StoreError;
 
@@ -16,8 +17,8 @@ pub enum AllocatorError {
     Cluster(#[from] ClusterError),
     /// The address of an identity is in use by the same identity.
     #[error(
-        "{identity} keeps its address {address} in network {network}, which is still in use by {holder}; \
-         it is given again when that is deleted"
+        "{identity} keeps its address {address} in network {network}, which is still in use by \
+         {holder}; it is given again when that is deleted"
     )]
     StickyInUse {
         /// The identity.
@@ -26,7 +27,7 @@ pub enum AllocatorError {
         address: String,
         /// The network.
         network: NetworkName,
-        /// Who uses it.
+        /// Its user.
         holder: String,
     },
     /// The caller has gone away.
@@ -48,11 +49,11 @@ pub enum AllocatorError {
         network: NetworkName,
         /// This node.
         node: NodeName,
-        /// How many blocks the network has.
+        /// Count of the network's blocks.
         blocks: u64,
-        /// How many nodes own them.
+        /// Count of the nodes that own them.
         nodes: usize,
-        /// What other nodes said when they were asked to lend, in words; perhaps nothing.
+        /// The other nodes' reasons not to lend, in words; may be empty.
         reason: String,
     },
     /// A wanted address is held by another holder on this node.
@@ -62,13 +63,13 @@ pub enum AllocatorError {
         address: String,
         /// The network.
         network: NetworkName,
-        /// Who holds it.
+        /// Its holder.
         holder: Box<Holder>,
     },
     /// A wanted address lies in another node's block.
     #[error(
-        "address {address} of network {network} lies in a block of node {owner}, which does not lend \
-         it{reason}; ask for an address on that node, or for none in particular"
+        "address {address} of network {network} lies in a block of node {owner}, which does not \
+         lend it{reason}; ask for an address on that node, or for none in particular"
     )]
     AddressElsewhere {
         /// The address.
@@ -77,19 +78,19 @@ pub enum AllocatorError {
         network: NetworkName,
         /// The block's owner.
         owner: NodeName,
-        /// Why it does not, in words; perhaps nothing.
+        /// The reason of that node, in words; may be empty.
         reason: String,
-        /// Whether asking again is of no use: the address is somebody else's.
+        /// True if asking again is of no use: another holder has the address.
         settled: bool,
     },
     /// The block of an address went to another node.
     #[error(
-        "{holder} has address {address} of network {network}, whose block belongs to another node by \
-         now: this node was removed from the cluster while it was cut off; delete the container and \
-         start it anew"
+        "{holder} has address {address} of network {network}, whose block belongs to another \
+         node: this node was removed from the cluster while it was cut off; delete the container \
+         and create it again"
     )]
     Stranded {
-        /// Who has it.
+        /// Its holder.
         holder: Box<Holder>,
         /// The address.
         address: String,
@@ -117,8 +118,8 @@ pub enum AllocatorError {
     },
     /// Several addresses are wanted that differ in their host numbers.
     #[error(
-        "requested addresses {addresses} do not go together: in network {network} a container has one \
-         host number, the same in each family"
+        "requested addresses {addresses} do not go together: in network {network} a container has \
+         one host number, the same in each family"
     )]
     AddressesApart {
         /// The addresses.
@@ -128,8 +129,8 @@ pub enum AllocatorError {
     },
     /// The holder has another address than the wanted one.
     #[error(
-        "requested address {wanted}, but {holder} already holds {held} in network {network}; delete \
-         the attachment first"
+        "requested address {wanted}, but {holder} already holds {held} in network {network}; \
+         delete the attachment first"
     )]
     HolderHasOther {
         /// The wanted address.
@@ -143,8 +144,8 @@ pub enum AllocatorError {
     },
     /// No address is reserved under the id.
     #[error(
-        "no address of network {network} is reserved for {id}: it was released, or its lease ended; \
-         reserve one again"
+        "no address of network {network} is reserved for {id}: it was released, or its lease \
+         ended; reserve one again"
     )]
     NotPrepared {
         /// The id.
@@ -154,8 +155,8 @@ pub enum AllocatorError {
     },
     /// The lease of a prepared address is over.
     #[error(
-        "the lease of {address} of network {network} for {id} is over, and another container may get \
-         the address; reserve one again"
+        "the lease of {address} of network {network} for {id} is over, and another container may \
+         get the address; reserve one again"
     )]
     LeaseOver {
         /// The id.
@@ -244,5 +245,16 @@ impl AllocatorError {
             | Self::HolderHasOther { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// The wanted address in words.
+pub(crate) fn shown(ledger: &Ledger, want: Want) -> String {
+    match want {
+        Want::Any => "(any)".into(),
+        Want::Exactly(pool, host) => ledger
+            .network()
+            .addresses(pool, host)
+            .map_or_else(|| format!("number {host} of pool {pool}"), |a| a.to_string()),
     }
 }

@@ -5,15 +5,16 @@
 //! that there is no loan of it.
 
 use log::{debug, info};
-use weft_ledger::ledger::{Outcome, Want};
-use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, Sticky};
-use weft_store::{Expected, Op, TxnOutcome, keys, typed};
-
-use crate::AllocatorError;
-use crate::ownership::renewed;
 use weft_cluster::cluster::unchanged;
 use weft_cluster::{Cluster, NetworkView, Stored};
+use weft_ledger::ledger::{Outcome, Want};
+use weft_ledger::{Holder, Ledger, Reservation};
+use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord};
+use weft_store::{Expected, Op, TxnOutcome, keys, typed};
+
+use crate::ownership::renewed;
+use crate::release::{self, Reason};
+use crate::{AllocatorError, identities};
 
 /// Answers the requests that are addressed to this node.
 pub async fn answer(
@@ -52,7 +53,7 @@ async fn answer_one(
         Outcome::Held(reservation) => reservation,
         other => {
             let by_itself = match &other {
-                Outcome::Taken(holder) => is_itself(ledger, holder, sticky)?,
+                Outcome::Taken(holder) => identities::is_itself(ledger, holder, sticky)?,
                 _ => false,
             };
             let reason = match other {
@@ -105,20 +106,6 @@ async fn answer_one(
     Ok(())
 }
 
-/// Whether the holder is, or is kept or lent for, the identity that asks.
-pub(crate) fn is_itself(
-    ledger: &Ledger,
-    holder: &Holder,
-    sticky: Option<&Sticky>,
-) -> Result<bool, AllocatorError> {
-    let Some(sticky) = sticky else { return Ok(false) };
-    if let Holder::Kept { sticky: kept, .. } = holder {
-        return Ok(kept.identity == sticky.identity);
-    }
-    let held = ledger.reservation(holder)?;
-    Ok(held.and_then(|held| held.sticky).is_some_and(|of| of.identity == sticky.identity))
-}
-
 async fn refuse(
     cluster: &Cluster,
     ledger: &Ledger,
@@ -166,8 +153,8 @@ async fn reclaim_one(
     let name = ledger.network().name();
     let block = block_of(ledger, reservation)?;
     if !ledger.owns(&block) {
-        // The block is another node's, and so is the care for the address.
-        ledger.release_exactly(reservation)?;
+        // The block is another node's, which manages the address from now on.
+        release::free(ledger, reservation, Reason::Superseded)?;
         return Ok(());
     }
     let owned = cluster.block_record(name, &block).await?;
@@ -181,10 +168,8 @@ async fn reclaim_one(
     if let Some(id) = loan {
         ops.push(Op::check(keys::request(cluster.node(), name, id), Expected::Absent));
     }
-    if cluster.store().transact(&ops).await? == TxnOutcome::Committed
-        && ledger.release_exactly(reservation)?
-    {
-        debug!("network {name}: host {} of pool {} is back", reservation.host, reservation.pool);
+    if cluster.store().transact(&ops).await? == TxnOutcome::Committed {
+        release::free(ledger, reservation, Reason::Returned)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Addresses: how a node comes to own blocks of them, and who gets which.
+//! Addresses: blocks for a node, and addresses of the blocks for its containers.
 //!
 //! This is where the node's ledger ([`weft_ledger`]) meets the cluster store: the same code for
 //! plugins, agent and command line, with no CNI type and no link among its types.
@@ -6,13 +6,31 @@
 //! - [`address`]: an address on request, for plugins and drivers.
 //! - [`prepared`]: an address for a container that does not exist yet.
 //! - [`release`]: addresses given back, each with a reason.
+//! - [`sticky`]: the address that the holder's identity had before.
 //! - [`acquire`]: an address for a holder: from the ledger, after a claim, or borrowed.
-//! - [`claim`]: the protocol by which a node comes to own a block, as a pure state machine.
+//! - [`borrowing`], [`returns`]: the borrower's part of a loan, by the plugin and by the agent.
+//! - [`lending`]: the lender's part of a loan.
 //! - [`ownership`]: blocks, claimed, adopted, given back, lost.
-//! - [`borrowing`], [`lending`]: the borrower's and the lender's part of a loan.
-//! - [`sticky`]: the same address for the same identity.
-//! - [`block_manager`]: the agent's rounds over blocks and loans.
+//! - [`identities`]: the addresses of identities in the cluster store, and their end.
+//! - [`claim`]: the protocol by which a node comes to own a block, as a pure state machine.
+//! - [`block_manager`]: the agent's rounds over blocks and loans of a network.
 //! - [`liveness`]: whether a container is still there.
+//!
+//! # Layers
+//!
+//! A module uses only those below it, so each can be read on its own:
+//!
+//! ```text
+//! prepared
+//! address                block_manager
+//! sticky
+//! acquire                lending, returns
+//! borrowing, ownership
+//! identities
+//! claim, release, error
+//! ```
+//!
+//! Every address is freed through [`release`], with a reason that is logged.
 
 pub mod acquire;
 pub mod address;
@@ -20,11 +38,13 @@ pub mod block_manager;
 pub mod borrowing;
 pub mod claim;
 mod error;
+pub mod identities;
 pub mod lending;
 pub mod liveness;
 pub mod ownership;
 pub mod prepared;
 pub mod release;
+pub mod returns;
 pub mod sticky;
 
 pub use address::{AddressGrant, AddressRequest};

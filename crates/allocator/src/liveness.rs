@@ -55,8 +55,8 @@ pub struct Living {
 }
 
 impl Living {
-    /// Looks, knowing of these sandboxes.
-    pub fn look<'a>(known: impl Iterator<Item = &'a Sandbox>) -> Self {
+    /// The sandboxes that exist at this moment, the `known` ones at their paths among them.
+    pub fn observe<'a>(known: impl Iterator<Item = &'a Sandbox>) -> Self {
         let at_its_path = |sandbox: &Sandbox| {
             Sandbox::observe(&sandbox.netns).identity.filter(|now| sandbox.identity == Some(*now))
         };
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn judge(known: &[&Sandbox], evidence: Evidence<'_>) -> Life {
-        Living::look(known.iter().copied()).judge(&evidence)
+        Living::observe(known.iter().copied()).judge(&evidence)
     }
 
     fn of(sandbox: &Sandbox) -> Evidence<'_> {

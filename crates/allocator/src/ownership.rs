@@ -18,16 +18,16 @@ use weft_model::{Block, Endpoint, NetworkName};
 use weft_store::{Op, Revision, TxnOutcome, keys, typed};
 
 use crate::claim::{Action, Claim, Claimed, Event, Target};
-use crate::{AllocatorError, sticky};
+use crate::{AllocatorError, identities};
 
 /// Limit for waiting for another process of this node that is claiming.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often to start again when the network's definition changes during a claim.
+/// Attempts when the network's definition changes during a claim.
 const DEFINITION_TRIES: usize = 16;
 
-/// The lock under which this node's processes change which blocks the node has in a network; released
-/// when dropped. Unlike the ledger's lock it is held while the cluster store is asked.
+/// The lock under which this node's processes change which blocks the node has in a network;
+/// released when dropped. Unlike the ledger's lock it is held while the cluster store is asked.
 #[derive(Debug)]
 pub struct ClaimLock {
     _lock: FileLock,
@@ -47,7 +47,7 @@ pub async fn lock_claims(cluster: &Cluster, ledger: &Ledger) -> Result<ClaimLock
 }
 
 /// Drives a claim with the cluster store, and enters what it brings into the ledger. The definition
-/// of the network is read anew on the way, so the ledger that comes back may be of a newer one.
+/// of the network is read again on the way, so the ledger that comes back may be of a newer one.
 pub async fn claim(
     cluster: &Cluster,
     mut ledger: Ledger,
@@ -71,8 +71,8 @@ pub async fn claim(
     Err(ClusterError::Contended { network: name }.into())
 }
 
-/// Drives a claim in the ledger's network as it is in the store at `network_revision`. Nothing comes
-/// back if the network was extended or removed meanwhile.
+/// Drives a claim in the ledger's network as it is in the store at `network_revision`. Nothing
+/// comes back if the network was extended or removed meanwhile.
 async fn drive(
     cluster: &Cluster,
     ledger: &Ledger,
@@ -164,7 +164,7 @@ async fn enter(cluster: &Cluster, ledger: &Ledger, block: &Block) -> Result<(), 
             }
         }
     }
-    let kept = sticky::of_block(cluster, network.name(), block).await?;
+    let kept = identities::of_block(cluster, network.name(), block).await?;
     if used || !kept.is_empty() {
         ledger.add_used_block(block, &away, &kept)?;
     } else {
@@ -187,7 +187,7 @@ pub async fn release(
     if stored.record.node != *cluster.node() || !ledger.remove_idle_block(block)? {
         return Ok(false);
     }
-    // From here on the block is nobody's to use. If the answer is lost, or this process dies, the
+    // From here on no node may use the block. If the answer is lost, or this process dies, the
     // block is found in the store and adopted, or given back then.
     let ops = vec![Op::delete_if(keys::block(name, block), stored.revision)];
     match cluster.store().transact(&cluster.with_revisions(ops)).await? {
@@ -199,17 +199,17 @@ pub async fn release(
     }
 }
 
-/// What became of blocks that the ledger has and the store did not give to this node.
+/// Outcome for the blocks that the ledger has and the store did not give to this node.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Nobody's; this node took them again, and all is as it was.
+    /// Blocks that had no owner; this node took them again, and all is as it was.
     pub recovered: Vec<Block>,
-    /// Another node's.
+    /// Blocks of another node.
     pub lost: Vec<Block>,
 }
 
 /// Compares the ledger's blocks with the store's. A node that was removed while it was cut off
-/// takes its blocks again if they are nobody's, and strikes them out if they are another node's.
+/// takes its blocks again if they have no owner, and strikes them out if another node owns them.
 pub async fn verify(
     cluster: &Cluster,
     mut ledger: Ledger,
@@ -220,12 +220,12 @@ pub async fn verify(
     let owners = cluster.blocks(&name).await?;
     let missing = |block: &Block| owners.get(block) != Some(cluster.node());
     for block in ledger.blocks()?.into_iter().filter(missing) {
-        ledger.doubt_block(&block)?;
+        ledger.note_possible_loss(&block)?;
         let (reopened, claimed) = claim(cluster, ledger, Target::Exactly(block), lock).await?;
         ledger = reopened;
         match claimed {
             Claimed::Own(_) => {
-                info!("network {name}: block {block} was nobody's and is this node's again");
+                info!("network {name}: block {block} was unowned and is this node's again");
                 verified.recovered.push(block);
             }
             Claimed::OwnedBy(owner) => {

@@ -29,6 +29,8 @@ pub enum Reason {
     Operator,
     /// The address or its block belongs to another node.
     Superseded,
+    /// The borrower gave the address back, or its request ended without a loan.
+    Returned,
     /// The program that prepared the address has no use for it.
     Unneeded,
 }
@@ -43,6 +45,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::Operator => "operator",
             Self::Superseded => "superseded",
+            Self::Returned => "returned",
             Self::Unneeded => "unneeded",
         }
     }
@@ -57,6 +60,7 @@ impl fmt::Display for Reason {
             Self::Expired => "its time is over",
             Self::Operator => "released by hand",
             Self::Superseded => "the address belongs to another node",
+            Self::Returned => "no other node borrows it any more",
             Self::Unneeded => "it is not needed",
         })
     }

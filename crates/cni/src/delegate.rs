@@ -17,7 +17,7 @@ use crate::error::{CniError, code};
 use crate::result::CniResult;
 use crate::version::Version;
 
-/// How often to start a program whose file is just being replaced, and how long to wait between.
+/// Attempts to start a program whose file is just being replaced, and the pause between them.
 const BUSY_TRIES: usize = 20;
 const BUSY_WAIT: Duration = Duration::from_millis(50);
 
@@ -142,7 +142,7 @@ impl Running {
         CniResult::parse(&value, assumed).map_err(broken)
     }
 
-    /// What the plugin printed, or the error that it printed, word for word.
+    /// The plugin's output, or its error, word for word.
     fn finish(mut self) -> Result<Vec<u8>, CniError> {
         drop(self.stdin.take());
         let Some(child) = self.child.take() else { return Ok(vec![]) };
@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn the_verb_the_configuration_and_the_result_go_through() {
         let (_dir, delegate) = script(
-            r#"test "$CNI_COMMAND" = ADD && read -r conf && test "$conf" = '{"a":1}' && echo '{"ip4":{"ip":"10.9.0.5/16"}}'"#,
+            r#"test "$CNI_COMMAND" = ADD && read -r conf && test "$conf" = '{"a":1}' &&
+               echo '{"ip4":{"ip":"10.9.0.5/16"}}'"#,
         );
         let mut running = delegate.spawn(Verb::Add).unwrap();
         running.send(b"{\"a\":1}\n").unwrap();

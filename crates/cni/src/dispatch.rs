@@ -18,7 +18,7 @@ use crate::version::Version;
 
 /// A CNI plugin.
 pub trait Plugin {
-    /// What the plugin is called.
+    /// The plugin's name.
     fn name(&self) -> &'static str;
 
     /// ADD.
@@ -37,14 +37,14 @@ pub trait Plugin {
     fn status(&self, request: &Request) -> Result<(), CniError>;
 }
 
-/// What a plugin's process says.
+/// Output of a plugin's process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Output {
     /// One JSON document, or nothing.
     pub stdout: String,
     /// For people.
     pub stderr: String,
-    /// Whether it succeeded.
+    /// True if it succeeded.
     pub success: bool,
 }
 

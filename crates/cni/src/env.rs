@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::error::{CniError, code};
 
-/// What the runtime wants.
+/// The runtime's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// Attach a container.
@@ -64,7 +64,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads the parameters by way of `variable`. `Ok(None)` if there is no verb: nobody's runtime
+    /// Reads the parameters by way of `variable`. `Ok(None)` if there is no verb: no runtime
     /// is calling.
     pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Option<Self>, CniError> {
         let text = |name: &str| match variable(name) {
@@ -140,7 +140,7 @@ impl Environment {
         Self { verb, ..self.clone() }
     }
 
-    /// What the runtime wants.
+    /// The runtime's request.
     pub fn verb(&self) -> Verb {
         self.verb
     }
@@ -170,7 +170,7 @@ impl Environment {
         &self.path
     }
 
-    /// Whether the caller allows the plugin's own network namespace as the sandbox.
+    /// True if the caller allows the plugin's own network namespace as the sandbox.
     pub fn allows_own_netns(&self) -> bool {
         self.netns_override
     }
@@ -187,8 +187,8 @@ fn check_container_id(id: &str) -> Result<(), CniError> {
         return Ok(());
     }
     Err(invalid(format!(
-        "invalid characters in containerID: CNI_CONTAINERID {id:?} must begin with a letter or digit \
-         and go on with those, '_', '.' or '-'"
+        "invalid characters in containerID: CNI_CONTAINERID {id:?} must begin with a letter or \
+         digit and go on with those, '_', '.' or '-'"
     )))
 }
 
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_command_is_nobody_calling_and_an_unknown_one_an_error() {
+    fn returns_none_without_a_command_and_refuses_an_unknown_one() {
         assert!(read(&[]).unwrap().is_none());
         assert!(read(&[("CNI_COMMAND", "")]).unwrap().is_none());
         assert_eq!(refusal(&[("CNI_COMMAND", "add")]), "unknown CNI_COMMAND: add");

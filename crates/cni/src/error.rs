@@ -61,7 +61,7 @@ impl Fault {
 pub struct CniError {
     /// See [`code`].
     pub code: u32,
-    /// What happened, and what to do.
+    /// The failure, and what to do.
     pub msg: String,
     /// While doing what, or more about it. May be empty.
     pub details: String,
@@ -99,7 +99,7 @@ impl CniError {
 }
 
 /// Runtimes that use go-cni take an error of DEL that contains these words for success, and never
-/// call again: what should be retried must not say them, whoever wrote the text.
+/// call again: what should be retried must not use them, no matter which program wrote the text.
 fn speakable(text: &str) -> String {
     let mut text = text.to_owned();
     for (words, instead) in [

@@ -30,7 +30,7 @@ pub struct AttachmentId {
     pub ifname: String,
 }
 
-/// Which attachments the runtime knows, on GC.
+/// The attachments that the runtime knows, on GC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValidAttachments {
     /// It did not say.
@@ -61,7 +61,7 @@ impl Request {
         Self { environment: self.environment.with_verb(verb), ..self.clone() }
     }
 
-    /// What the runtime wants.
+    /// The runtime's request.
     pub fn verb(&self) -> Verb {
         self.environment.verb()
     }
@@ -189,7 +189,7 @@ impl Request {
         }
     }
 
-    /// Which attachments the runtime knows. The specification's key comes before the one that
+    /// The attachments that the runtime knows. The specification's key comes before the one that
     /// libcni wrote by mistake for a while.
     pub fn valid_attachments(&self) -> Result<ValidAttachments, CniError> {
         let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"];

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-/// What an attachment consists of.
+/// The parts of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CniResult {
     /// The interfaces that were made, on the host and in the sandbox.
@@ -20,7 +20,7 @@ pub struct CniResult {
     pub ips: Vec<Ip>,
     /// The routes.
     pub routes: Vec<Route>,
-    /// How the container is to resolve names.
+    /// The container's name resolution.
     pub dns: Dns,
 }
 
@@ -50,7 +50,7 @@ pub struct Interface {
 /// An address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ip {
-    /// Which of the result's interfaces has it.
+    /// Index of the interface in the result that has it.
     pub interface: Option<usize>,
     /// The address with the subnet's prefix length, host bits kept.
     pub address: IpNetwork,
@@ -58,7 +58,8 @@ pub struct Ip {
     pub gateway: Option<IpAddr>,
 }
 
-/// A route.
+/// A route in a CNI result. A network's own routes are `weft_model::network::Route`, and those that
+/// the kernel gets `weft_datapath::address::Route`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The destination.
@@ -96,7 +97,7 @@ impl Route {
     }
 }
 
-/// How to resolve names.
+/// Name resolution.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dns {

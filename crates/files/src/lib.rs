@@ -17,13 +17,13 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// What can go wrong with the node's own files.
+/// Errors of the node's own files.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file system refused.
     #[error("{action} {path}: {source}")]
     Io {
-        /// What was tried: "create", "lock", ...
+        /// The action that failed: "create", "lock", ...
         action: &'static str,
         /// On which file.
         path: PathBuf,
@@ -44,9 +44,9 @@ pub enum FileError {
         "{path} is damaged ({reason}); see the section on damaged files in the operations guide"
     )]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 }
@@ -67,7 +67,8 @@ impl FileError {
     }
 }
 
-/// Creates `path` and its parents, readable by root alone. A directory that exists is left as it is.
+/// Creates `path` and its parents, readable by root alone. A directory that exists is left as it
+/// is.
 pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
     let create = DirBuilder::new().recursive(true).mode(0o700).create(path);
     create.map_err(FileError::io("create", path))

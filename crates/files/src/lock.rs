@@ -71,8 +71,8 @@ impl FileLock {
         }
     }
 
-    /// Takes the lock on `path`, creating the file if it is missing; `None` if another process holds
-    /// it.
+    /// Takes the lock on `path`, creating the file if it is missing; `None` if another process
+    /// holds it.
     pub fn try_take(path: &Path) -> Result<Option<Self>, FileError> {
         Ok(Lockable::open(path)?.try_lock()?.ok())
     }
@@ -96,8 +96,8 @@ impl FileLock {
     }
 }
 
-/// Returns whether a process holds the lock on `path`. A file that is missing is not locked; one that
-/// cannot be read counts as locked.
+/// Returns whether a process holds the lock on `path`. A file that is missing is not locked; one
+/// that cannot be read counts as locked.
 pub fn is_held(path: &Path) -> bool {
     match File::open(path) {
         // Closing the file releases the lock at once.

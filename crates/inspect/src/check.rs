@@ -283,7 +283,7 @@ pub(crate) fn host_end(network: &Network, holder: &Holder) -> Option<String> {
 pub(crate) fn life(sandbox: Option<&Sandbox>, host_end: Option<&str>, links: &Links) -> Life {
     let has_host_end = host_end.is_some_and(|name| links.contains_key(name));
     let evidence = Evidence { sandbox, has_host_end, ..Evidence::default() };
-    Living::look(std::iter::empty()).judge(&evidence)
+    Living::observe(std::iter::empty()).judge(&evidence)
 }
 
 /// Whether the container has the interface that its address is for. Another main plugin than weft

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weft_allocator::claim::Target;
 use weft_allocator::release::{Reason, free};
-use weft_allocator::{AllocatorError, borrowing, lending, ownership};
+use weft_allocator::{AllocatorError, lending, ownership, returns};
 use weft_cluster::{Cluster, environment, networks};
 use weft_files::FileError;
 use weft_ledger::Ledger;
@@ -56,7 +56,7 @@ pub(crate) async fn apply(
             }
         }
         Fix::Tidy => {
-            borrowing::tidy(cluster, &ledger, &cluster.network_view(&name).await?).await?;
+            returns::tidy(cluster, &ledger, &cluster.network_view(&name).await?).await?;
         }
         Fix::Reclaim => {
             lending::reclaim(cluster, &ledger, &cluster.network_view(&name).await?).await?;

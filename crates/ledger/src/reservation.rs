@@ -63,7 +63,7 @@ impl Reservation {
     pub fn is_expired(&self) -> bool {
         match self.holder {
             Holder::Kept { until: end, .. } | Holder::Prepared { expires: end, .. } => {
-                end <= crate::ledger::now()
+                end <= crate::clock::now()
             }
             Holder::Attachment { .. } | Holder::Node | Holder::Lent { .. } => false,
         }

@@ -10,43 +10,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
-use crate::pool::{HostNumber, Pool, PoolIndex};
-
-/// The size of a block as a power of two: 6 is 64 host numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct BlockBits(u8);
-
-impl BlockBits {
-    /// The largest block: 65,536 host numbers, about what one host can ever run.
-    const MAX: u8 = 16;
-
-    /// The block size of a pool with `host_bits`: as asked for, or else a sixteenth of the pool,
-    /// but no more than 64 and no less than 1 host number.
-    pub fn for_pool(host_bits: u8, asked: Option<u8>) -> Result<Self, ModelError> {
-        match asked {
-            None => Ok(Self(host_bits.saturating_sub(4).min(6))),
-            Some(bits) if bits > host_bits => {
-                let reason = format!("a block cannot be larger than its pool (2^{host_bits})");
-                Err(ModelError::key("blockBits", bits, reason))
-            }
-            Some(bits) if bits > Self::MAX => {
-                Err(ModelError::key("blockBits", bits, "a block holds at most 2^16 addresses"))
-            }
-            Some(bits) => Ok(Self(bits)),
-        }
-    }
-
-    /// The power of two.
-    pub fn get(self) -> u8 {
-        self.0
-    }
-
-    /// How many host numbers a block holds.
-    pub fn size(self) -> u64 {
-        1 << self.0
-    }
-}
+pub use crate::numbers::BlockBits;
+use crate::numbers::{HostNumber, PoolIndex};
+use crate::pool::Pool;
 
 /// An aligned range of a pool's host numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,7 +48,7 @@ impl Block {
         self.bits
     }
 
-    /// Whether the block holds `host` of its pool.
+    /// Returns whether the block holds `host` of its pool.
     pub fn contains(&self, host: HostNumber) -> bool {
         (self.first..=self.last()).contains(&host)
     }
@@ -92,12 +58,12 @@ impl Block {
         (self.first.get()..=self.last().get()).map(HostNumber::new)
     }
 
-    /// Whether the block is one that `pool` is cut into: of the pool's size and inside it.
+    /// Returns whether the block is one that `pool` is cut into: of the pool's size and inside it.
     pub fn belongs_to(&self, pool: &Pool) -> bool {
         self.bits == pool.block_bits() && self.last().get() >> pool.host_bits() == 0
     }
 
-    /// Whether any host number of the block may be handed out.
+    /// Returns whether any host number of the block may be handed out.
     pub fn is_useful(&self, pool: &Pool) -> bool {
         self.first <= pool.last()
             && self.last() >= pool.first()

@@ -9,7 +9,7 @@ use crate::{LoanId, MacAddr, NodeName};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// Where the address is in use.
+    /// The node on which the address is in use.
     pub node: NodeName,
     /// The MAC that answers for it.
     pub mac: MacAddr,

@@ -2,9 +2,11 @@
 //!
 //! - [`names`]: names of networks, nodes and attachments, checked once when they enter.
 //! - [`vni`], [`mac`], [`subnet`]: numbers of the data plane.
+//! - [`numbers`]: numbers that pools and blocks are counted in.
 //! - [`pool`]: subnets, and how one *host number* gives an address in each family.
 //! - [`block`]: how a pool is cut into blocks, the unit that nodes own.
-//! - [`network`], [`node`], [`endpoint`], [`loan`], [`sticky`]: the records that every node reads in the cluster store.
+//! - [`network`], [`node`], [`endpoint`], [`loan`], [`sticky`]: the records that every node reads
+//!   in the cluster store.
 //! - [`spec`]: what a user asks of a network.
 //! - [`device`]: names of the interfaces that weft makes on a node.
 //! - [`mtu`]: what encapsulation costs.
@@ -16,26 +18,29 @@
 pub mod block;
 pub mod device;
 pub mod endpoint;
+mod hex;
 pub mod loan;
 pub mod mac;
 pub mod mtu;
 pub mod names;
 pub mod network;
 pub mod node;
+pub mod numbers;
 pub mod pool;
 pub mod spec;
 pub mod sticky;
 pub mod subnet;
 pub mod vni;
 
-pub use block::{Block, BlockBits};
+pub use block::Block;
 pub use endpoint::Endpoint;
 pub use loan::{LoanAnswer, LoanId, LoanRecord};
 pub use mac::MacAddr;
 pub use names::{Attachment, ContainerId, IfName, NetworkName, NodeName, PreparedId};
 pub use network::{Mode, Network};
 pub use node::NodeRecord;
-pub use pool::{Addresses, HostNumber, Pool, PoolIndex};
+pub use numbers::{BlockBits, HostNumber, PoolIndex};
+pub use pool::{Addresses, Pool};
 pub use spec::NetworkSpec;
 pub use sticky::{Sticky, StickyId, StickyRecord};
 pub use subnet::Subnet;
@@ -47,7 +52,7 @@ pub enum ModelError {
     /// A name breaks the rules of its kind.
     #[error("{kind} {value:?} is not valid: {reason}")]
     Name {
-        /// What the name is for: "network name", "node name", ...
+        /// The kind of name: "network name", "node name", ...
         kind: &'static str,
         /// The value as received.
         value: String,

@@ -1,8 +1,9 @@
 //! Loans: how an address of one node's block comes to be used on another node.
 //!
 //! The borrower writes a [`LoanRecord`] under `requests/<network>/<loan>`. The lender, the owner of
-//! the block, answers it in the same record; if it grants the wish it writes the address's
-//! [`Endpoint`](crate::Endpoint) in the same transaction. The loan lasts as long as the endpoint does.
+//! the block, answers it in the same record; if it grants the request it writes the address's
+//! [`Endpoint`](crate::Endpoint) in the same transaction. The loan lasts as long as the endpoint
+//! does.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,9 +11,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostNumber, ModelError, NodeName, PoolIndex, Sticky};
+use crate::{HostNumber, ModelError, NodeName, PoolIndex, Sticky, hex};
 
-/// The name of a loan, drawn by chance by the borrower.
+/// The name of a loan, drawn at random by the borrower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LoanId(u64);
 
@@ -20,10 +21,6 @@ impl LoanId {
     /// The loan with this number.
     pub fn new(number: u64) -> Self {
         Self(number)
-    }
-
-    pub(crate) fn number(self) -> u64 {
-        self.0
     }
 }
 
@@ -37,16 +34,7 @@ impl FromStr for LoanId {
     type Err = ModelError;
 
     fn from_str(value: &str) -> Result<Self, ModelError> {
-        let refuse = || ModelError::Name {
-            kind: "loan",
-            value: value.into(),
-            reason: "expected 16 hex digits",
-        };
-        // `from_str_radix` takes a sign too.
-        if value.len() != 16 || !value.is_ascii() || value.starts_with(['+', '-']) {
-            return Err(refuse());
-        }
-        u64::from_str_radix(value, 16).map(Self).map_err(|_| refuse())
+        hex::parse("loan", value).map(Self)
     }
 }
 
@@ -66,9 +54,9 @@ impl<'de> Deserialize<'de> for LoanId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoanRecord {
-    /// Who asks.
+    /// The node that asks.
     pub borrower: NodeName,
-    /// Who is asked: the owner of the block.
+    /// The node that is asked: the owner of the block.
     pub lender: NodeName,
     /// The address that is wanted; absent: any of the lender's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +64,7 @@ pub struct LoanRecord {
     /// For whom, if the address is one that an identity had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
-    /// What the lender says; absent: nothing yet.
+    /// The lender's answer; absent: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<LoanAnswer>,
 }
@@ -98,7 +86,7 @@ pub enum LoanAnswer {
     Refused {
         /// Why, in words for the person who asked.
         reason: String,
-        /// Whether the address is in use by the very identity that it is asked for.
+        /// True if the address is in use by the very identity that it is asked for.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_itself: bool,
     },
@@ -130,7 +118,10 @@ mod tests {
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(
             text,
-            r#"{"borrower":"b","lender":"a","wanted":"10.9.0.7","answer":{"refused":{"reason":"in use"}}}"#
+            concat!(
+                r#"{"borrower":"b","lender":"a","wanted":"10.9.0.7","#,
+                r#""answer":{"refused":{"reason":"in use"}}}"#
+            )
         );
         assert_eq!(serde_json::from_str::<LoanRecord>(&text).unwrap(), record);
     }

@@ -1,6 +1,6 @@
 //! MAC addresses, and the rule that makes them a function of the address.
 //!
-//! A container's MAC follows from its address, so whoever knows that a node owns a block knows the
+//! A container's MAC follows from its address, so a node that knows the owner of a block knows the
 //! MAC of every container that will ever run in it, before it runs. `02:42:` followed by the four
 //! bytes of the IPv4 address is the form that Docker's overlay made familiar. A container with no
 //! IPv4 address takes `06:<pool>:` and the low 32 bits of its host number, which is just as unique
@@ -13,7 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
-use crate::pool::{HostNumber, PoolIndex};
+use crate::numbers::{HostNumber, PoolIndex};
 
 /// An Ethernet (EUI-48) address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl MacAddr {
         self.0
     }
 
-    /// Whether an interface may carry it: neither a group address nor all zero.
+    /// Returns whether an interface may carry it: neither a group address nor all zero.
     pub fn is_usable(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }

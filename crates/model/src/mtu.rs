@@ -1,4 +1,4 @@
-//! What encapsulation takes from each packet.
+//! Overhead of encapsulation, in bytes of each packet.
 
 use std::net::IpAddr;
 

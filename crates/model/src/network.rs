@@ -6,9 +6,9 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::{Addresses, FamilyRecord, HostNumber, Pool, PoolIndex, PoolRecord};
-use crate::{Block, MacAddr, ModelError, NetworkName, Subnet, Vni, mtu, spec};
+use crate::{Block, MacAddr, ModelError, NetworkName, Subnet, Vni, mtu};
 
-/// Whether containers have a way out of the network.
+/// Reach of the network's containers: beyond it by a gateway, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -19,7 +19,7 @@ pub enum Mode {
     Internal,
 }
 
-/// Whether traffic that leaves the overlay takes the node's own address.
+/// Source address of traffic that leaves the overlay: the node's own, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Masquerade {
@@ -30,7 +30,7 @@ pub enum Masquerade {
     Off,
 }
 
-/// A route for containers.
+/// A route for containers, as the network's definition or a configuration has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The destination.
@@ -48,10 +48,10 @@ pub struct NetworkRecord {
     pub name: NetworkName,
     /// Its VXLAN network identifier.
     pub vni: Vni,
-    /// Whether there is a way out.
+    /// Reach of its containers.
     #[serde(default)]
     pub mode: Mode,
-    /// Whether what goes out is masqueraded.
+    /// Masquerading of traffic that leaves.
     #[serde(default)]
     pub masquerade: Masquerade,
     /// The MTU of every interface in bytes; absent: each node's underlay MTU less the overhead.
@@ -104,7 +104,7 @@ impl Network {
         self.0.vni
     }
 
-    /// Whether there is a way out.
+    /// Reach of the network's containers.
     pub fn mode(&self) -> Mode {
         self.0.mode
     }
@@ -161,7 +161,7 @@ impl Network {
         })
     }
 
-    /// What every address of `block` that may be in use looks like on the wire. Peers of the
+    /// IP and MAC addresses of `block` that may be in use. Peers of the
     /// block's owner program exactly these.
     pub fn addresses_of(&self, block: Block) -> impl Iterator<Item = Addresses> + '_ {
         let pool = self.pool(block.pool()).filter(|pool| block.belongs_to(pool));
@@ -184,7 +184,7 @@ impl Network {
         let families = |pool: &Pool| (pool.record().ipv4.is_some(), pool.record().ipv6.is_some());
         let mut record = self.0.clone();
         for new in pools {
-            let pool = spec::full_pool(new, self.mode())?;
+            let pool = full_pool(new, self.mode())?;
             if record.pools.contains(&pool) {
                 continue;
             }
@@ -224,6 +224,45 @@ pub(crate) fn check_mtu(value: u32) -> Result<(), ModelError> {
     }
     let reason = format!("an MTU lies between {} and {}", mtu::MINIMUM, mtu::MAXIMUM);
     Err(ModelError::key("mtu", value, reason))
+}
+
+/// A pool with its defaults filled in, checked: one that has something to hand out.
+pub(crate) fn full_pool(record: &PoolRecord, mode: Mode) -> Result<Pool, ModelError> {
+    let pool = Pool::new(with_gateways(record.clone(), mode))?;
+    if pool.next_assignable(pool.first()).is_some() {
+        return Ok(pool);
+    }
+    let reason = "nothing is left to hand out: the network's, broadcast and gateway addresses and \
+                  what is excluded are not";
+    let ends = pool.families().find_map(|family| {
+        let start = family.range_start.map(|start| ("rangeStart", start));
+        start.or_else(|| family.range_end.map(|end| ("rangeEnd", end)))
+    });
+    Err(match (ends, record.exclude.first()) {
+        (Some((key, value)), _) => ModelError::key(key, value, reason),
+        (None, Some(excluded)) => ModelError::key("exclude", excluded, reason),
+        (None, None) => ModelError::key(
+            "subnet",
+            pool.subnets().map(|s| s.to_string()).collect::<Vec<_>>().join(" + "),
+            reason,
+        ),
+    })
+}
+
+/// Fills in the gateway where none is named: the first host, as `host-local` does. An internal
+/// network has none.
+fn with_gateways(mut record: PoolRecord, mode: Mode) -> PoolRecord {
+    let fill = |family: &mut Option<FamilyRecord>| {
+        if let Some(family) = family {
+            family.gateway = match mode {
+                Mode::Gateway => family.gateway.or_else(|| family.subnet.nth(1)),
+                Mode::Internal => None,
+            };
+        }
+    };
+    fill(&mut record.ipv4);
+    fill(&mut record.ipv6);
+    record
 }
 
 impl TryFrom<NetworkRecord> for Network {

@@ -11,17 +11,17 @@ pub const VXLAN_PORT: u16 = 4789;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeRecord {
-    /// Which machine goes by this name: `/etc/machine-id`, or what stands in for it. A second
+    /// The machine that goes by this name: `/etc/machine-id`, or what stands in for it. A second
     /// machine that comes with the same name is refused.
     pub machine_id: String,
-    /// Where the node sends and receives VXLAN, one address for each underlay family. Empty while
+    /// Endpoints for VXLAN of the node, one address for each underlay family. Empty while
     /// only the IPAM has run on the node.
     #[serde(default)]
     pub vteps: Vec<IpAddr>,
     /// The UDP port that it receives VXLAN on.
     #[serde(default = "default_port")]
     pub port: u16,
-    /// Whether the node is being removed from the cluster. Its agent clears this by coming back.
+    /// True if the node is being removed from the cluster. Its agent clears this by coming back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
     /// The release of weft that wrote the record.

@@ -11,60 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::block::BlockBits;
 use crate::mac::MacAddr;
+pub use crate::numbers::{BlockBits, HostNumber, PoolIndex};
 use crate::{ModelError, Subnet};
 
 /// A pool uses at most this many host bits, so that a MAC without an IPv4 address stays unique.
 const MAX_HOST_BITS: u8 = 32;
-
-/// Which pool of its network, in the order of the network's definition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PoolIndex(u8);
-
-impl PoolIndex {
-    /// Takes an index; a network has at most 256 pools.
-    pub fn new(index: usize) -> Result<Self, ModelError> {
-        u8::try_from(index)
-            .map(Self)
-            .map_err(|_| ModelError::key("ranges", index, "a network has at most 256 pools"))
-    }
-
-    /// The index.
-    pub fn get(self) -> u8 {
-        self.0
-    }
-}
-
-impl fmt::Display for PoolIndex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The place of an address in its pool, counted from the subnet's own address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct HostNumber(u64);
-
-impl HostNumber {
-    /// The host number `value`.
-    pub const fn new(value: u64) -> Self {
-        Self(value)
-    }
-
-    /// The number.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for HostNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// One family of a pool, as a network's definition writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,13 +152,13 @@ impl Pool {
             record,
             host_bits,
             block_bits,
-            first: HostNumber(first),
-            last: HostNumber(last),
+            first: HostNumber::new(first),
+            last: HostNumber::new(last),
             withheld,
         })
     }
 
-    /// How many bits number the hosts of the pool: those of its smaller family, 32 at most.
+    /// Count of bits that number the hosts of the pool: those of its smaller family, 32 at most.
     pub fn host_bits(&self) -> u8 {
         self.host_bits
     }
@@ -241,29 +193,29 @@ impl Pool {
         self.last
     }
 
-    /// Whether a container or a node may hold `host`: inside the range, and neither the subnet's
-    /// own address, nor IPv4 broadcast, nor a gateway, nor excluded.
+    /// Returns whether a container or a node may hold `host`: inside the range, and neither the
+    /// subnet's own address, nor IPv4 broadcast, nor a gateway, nor excluded.
     pub fn is_assignable(&self, host: HostNumber) -> bool {
         (self.first..=self.last).contains(&host)
-            && !self.withheld.iter().any(|(from, to)| (*from..=*to).contains(&host.0))
+            && !self.withheld.iter().any(|(from, to)| (*from..=*to).contains(&host.get()))
     }
 
     /// The lowest assignable host number that is not below `from`.
     pub fn next_assignable(&self, from: HostNumber) -> Option<HostNumber> {
-        let mut host = from.0.max(self.first.0);
+        let mut host = from.get().max(self.first.get());
         // Each pass leaves a range for good, so there are at most as many as ranges, squared.
         while let Some((_, to)) =
             self.withheld.iter().find(|(from, to)| (*from..=*to).contains(&host))
         {
             host = to.checked_add(1)?;
         }
-        (host <= self.last.0).then_some(HostNumber(host))
+        (host <= self.last.get()).then_some(HostNumber::new(host))
     }
 
     /// The addresses of `host`. A host number outside the pool gives none in either family.
     pub fn addresses(&self, pool: PoolIndex, host: HostNumber) -> Addresses {
         let nth =
-            |family: &Option<FamilyRecord>| family.as_ref().and_then(|f| f.subnet.nth(host.0));
+            |family: &Option<FamilyRecord>| family.as_ref().and_then(|f| f.subnet.nth(host.get()));
         let v4 = match nth(&self.record.ipv4) {
             Some(IpAddr::V4(address)) => Some(address),
             _ => None,
@@ -279,7 +231,7 @@ impl Pool {
     /// The host number of `address`, if a subnet of the pool holds it.
     pub fn host_number(&self, address: IpAddr) -> Option<HostNumber> {
         let number = self.families().find_map(|f| f.subnet.host_number(address))?;
-        (number >> self.host_bits == 0).then_some(HostNumber(number))
+        (number >> self.host_bits == 0).then_some(HostNumber::new(number))
     }
 }
 
@@ -290,7 +242,7 @@ fn inside(key: &'static str, subnet: Subnet, address: IpAddr) -> Result<u64, Mod
     })
 }
 
-/// What is never handed out, as inclusive ranges of host numbers.
+/// Host numbers that are never handed out, as inclusive ranges of host numbers.
 fn withheld(
     record: &PoolRecord,
     families: &[&FamilyRecord],

@@ -1,10 +1,10 @@
-//! What a user asked of a network: by a CNI configuration, or on `weftctl`'s command line.
+//! A network as a user asks for it: by a CNI configuration, or on `weftctl`'s command line.
 //!
 //! Every key is optional. A spec that names subnets can make a network; any spec can be held
 //! against the network that exists, and then only what it says is compared.
 
-use crate::network::{Masquerade, Mode, Network, NetworkRecord, Route, check_mtu};
-use crate::pool::{FamilyRecord, Pool, PoolRecord};
+use crate::network::{Masquerade, Mode, Network, NetworkRecord, Route, check_mtu, full_pool};
+use crate::pool::{Pool, PoolRecord};
 use crate::{ModelError, NetworkName, Vni};
 
 /// A network as asked for.
@@ -12,9 +12,9 @@ use crate::{ModelError, NetworkName, Vni};
 pub struct NetworkSpec {
     /// The VNI; absent: the next free one.
     pub vni: Option<Vni>,
-    /// Whether there is a way out; absent: there is.
+    /// Reach of the containers; absent: beyond the network by a gateway.
     pub mode: Option<Mode>,
-    /// Whether what goes out is masqueraded; absent: it is not.
+    /// Masquerading of traffic that leaves; absent: off.
     pub masquerade: Option<Masquerade>,
     /// The MTU in bytes; absent: by each node's underlay.
     pub mtu: Option<u32>,
@@ -37,7 +37,7 @@ pub struct Difference {
 }
 
 impl NetworkSpec {
-    /// Whether the spec says enough to make a network.
+    /// Returns whether the spec says enough to make a network.
     pub fn can_create(&self) -> bool {
         !self.pools.is_empty()
     }
@@ -96,45 +96,6 @@ impl NetworkSpec {
     }
 }
 
-/// A pool with its defaults filled in, checked: one that has something to hand out.
-pub(crate) fn full_pool(record: &PoolRecord, mode: Mode) -> Result<Pool, ModelError> {
-    let pool = Pool::new(with_gateways(record.clone(), mode))?;
-    if pool.next_assignable(pool.first()).is_some() {
-        return Ok(pool);
-    }
-    let reason = "nothing is left to hand out: the network's, broadcast and gateway addresses and \
-                  what is excluded are not";
-    let ends = pool.families().find_map(|family| {
-        let start = family.range_start.map(|start| ("rangeStart", start));
-        start.or_else(|| family.range_end.map(|end| ("rangeEnd", end)))
-    });
-    Err(match (ends, record.exclude.first()) {
-        (Some((key, value)), _) => ModelError::key(key, value, reason),
-        (None, Some(excluded)) => ModelError::key("exclude", excluded, reason),
-        (None, None) => ModelError::key(
-            "subnet",
-            pool.subnets().map(|s| s.to_string()).collect::<Vec<_>>().join(" + "),
-            reason,
-        ),
-    })
-}
-
-/// Fills in the gateway where none is named: the first host, as `host-local` does. An internal
-/// network has none.
-fn with_gateways(mut record: PoolRecord, mode: Mode) -> PoolRecord {
-    let fill = |family: &mut Option<FamilyRecord>| {
-        if let Some(family) = family {
-            family.gateway = match mode {
-                Mode::Gateway => family.gateway.or_else(|| family.subnet.nth(1)),
-                Mode::Internal => None,
-            };
-        }
-    };
-    fill(&mut record.ipv4);
-    fill(&mut record.ipv6);
-    record
-}
-
 fn is_gateway(mode: Mode) -> String {
     (mode == Mode::Gateway).to_string()
 }
@@ -187,6 +148,7 @@ fn pool_difference(asked: &Pool, stored: &NetworkRecord) -> Option<Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::FamilyRecord;
 
     fn spec(subnet: &str) -> NetworkSpec {
         let ipv4 = FamilyRecord::new(subnet.parse().unwrap());

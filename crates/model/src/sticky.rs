@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostNumber, ModelError, PoolIndex};
+use crate::{HostNumber, ModelError, PoolIndex, hex};
 
 /// A stable identity, as it stands in keys and file names: a hash, for identities are free text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,9 +32,7 @@ impl FromStr for StickyId {
     type Err = ModelError;
 
     fn from_str(value: &str) -> Result<Self, ModelError> {
-        // Numbers of this form are read in one place.
-        let loan: crate::LoanId = value.parse()?;
-        Ok(Self(loan.number()))
+        hex::parse("identity", value).map(Self)
     }
 }
 

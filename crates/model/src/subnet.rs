@@ -44,7 +44,7 @@ impl Subnet {
         self.0.prefix()
     }
 
-    /// How many bits number the hosts.
+    /// Count of bits that number the hosts.
     pub fn host_bits(&self) -> u8 {
         match self.0 {
             IpNetwork::V4(net) => 32 - net.prefix(),
@@ -52,17 +52,17 @@ impl Subnet {
         }
     }
 
-    /// Whether this is an IPv4 subnet.
+    /// Returns whether this is an IPv4 subnet.
     pub fn is_ipv4(&self) -> bool {
         self.0.is_ipv4()
     }
 
-    /// Whether `address` lies in the subnet.
+    /// Returns whether `address` lies in the subnet.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(address)
     }
 
-    /// Whether the two share an address.
+    /// Returns whether the two share an address.
     pub fn overlaps(&self, other: &Self) -> bool {
         // Two prefixes overlap only if one contains the other.
         self.contains(other.network()) || other.contains(self.network())

@@ -12,8 +12,8 @@ use crate::ModelError;
 pub struct Vni(u32);
 
 impl Vni {
-    /// Where automatic numbering begins. Docker's overlay counts up from 256 and from 4096, flannel
-    /// uses 1; two VXLAN devices with one VNI and port cannot live on a host.
+    /// The first number that is assigned automatically. Docker's overlay counts up from 256 and
+    /// from 4096, flannel uses 1; two VXLAN devices with one VNI and port cannot live on a host.
     pub const FIRST_AUTOMATIC: Self = Self(10_000);
 
     /// The largest VNI.

@@ -1,9 +1,9 @@
 //! weft's keys in a CNI network configuration, read once for both plugins.
 //!
-//! Keys that mean the same as in the reference `bridge` and `host-local` plugins have the same names
-//! and shapes, so a configuration written for those can be tried with weft by changing the two
-//! `type`s. What is weft's own is `vni` and, under `ipam`, `exclude`,
-//! `blockBits`, `sticky` and `stickySeconds`.
+//! Keys that mean the same as in the reference `bridge` and `host-local` plugins have the same
+//! names and shapes, so a configuration written for those can be tried with weft by changing the
+//! two `type`s. What is weft's own is `vni` and, under `ipam`, `exclude`, `blockBits`, `sticky` and
+//! `stickySeconds`.
 //!
 //! ```json
 //! { "type": "weft", "vni": 10007, "isGateway": true, "ipMasq": true, "mtu": 1400,
@@ -13,34 +13,35 @@
 //!             "routes": [ { "dst": "0.0.0.0/0" } ] } }
 //! ```
 
+mod error;
 mod pools;
 mod wire;
 
-use std::fmt;
-
 use serde_json::{Map, Value};
+use weft_model::NetworkSpec;
 use weft_model::network::{Masquerade, Mode, Route};
-use weft_model::{ModelError, NetworkSpec};
 
-/// What a configuration asks of weft.
+pub use error::NetConfError;
+
+/// A configuration's settings for weft.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NetConf {
-    /// What it says of the network.
+    /// The network as it describes it.
     pub spec: NetworkSpec,
     /// Routes for this container; absent: the network's.
     pub routes: Option<Vec<Route>>,
-    /// Whether a container may reach itself by way of its own service address.
+    /// Hairpin mode: a container reaches itself by way of its own service address only if it is on.
     pub hairpin: Hairpin,
-    /// Whether a Kubernetes pod keeps its address by its name: `ipam.sticky` is `"pod"`.
+    /// True if a Kubernetes pod keeps its address by its name: `ipam.sticky` is `"pod"`.
     pub sticky_pods: bool,
     /// For how many seconds the address of an identity is kept.
     pub sticky_seconds: u64,
 }
 
-/// For how many seconds the address of an identity is kept, unless the configuration says so: a day.
+/// Seconds for which the address of an identity is kept by default: a day.
 const STICKY_SECONDS: u64 = 86_400;
 
-/// Whether the bridge sends a frame back through the port that it came from.
+/// Hairpin mode: the bridge sends a frame back through the port that it came from, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hairpin {
     /// It does.
@@ -50,7 +51,7 @@ pub enum Hairpin {
     Off,
 }
 
-/// Which of the two plugins the main plugin's keys were written for.
+/// The plugin, of the two, that the main plugin's keys were written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MainPlugin {
     /// `weft`: they describe the network.
@@ -59,29 +60,11 @@ pub enum MainPlugin {
     Foreign,
 }
 
-/// A value that cannot be used: the CNI error with code 7.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetConfError(pub(crate) String);
-
-impl fmt::Display for NetConfError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NetConfError {}
-
-impl From<ModelError> for NetConfError {
-    fn from(error: ModelError) -> Self {
-        Self(error.to_string())
-    }
-}
-
 impl NetConf {
-    /// Reads weft's keys out of a plugin configuration. Unknown keys belong to others and are passed
-    /// over; keys that Go programs spell in another case are recognised.
+    /// Reads weft's keys out of a plugin configuration. Unknown keys belong to others and are
+    /// ignored; keys that Go programs spell in another case are recognised.
     pub fn parse(config: &Map<String, Value>) -> Result<Self, NetConfError> {
-        let wire = wire::NetConf::read(config)?;
+        let wire = wire::Keys::read(config)?;
         let main = match wire.plugin.as_deref() {
             Some("weft" | "weft-ipam") | None => MainPlugin::Weft,
             Some(_) => MainPlugin::Foreign,

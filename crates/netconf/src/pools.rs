@@ -8,11 +8,11 @@ use ipnetwork::IpNetwork;
 use weft_model::Subnet;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 
-use crate::NetConfError;
+use crate::error::NetConfError;
 use crate::wire::{Ipam, Range};
 
-/// The pools of the `ipam` section and of `given`, the ranges that come from the runtime. Those stand
-/// in for the configuration's own of the same family.
+/// The pools of the `ipam` section and of `given`, the ranges that come from the runtime. Those
+/// stand in for the configuration's own of the same family.
 pub(crate) fn from_wire(
     ipam: &Ipam,
     given: &[Vec<Range>],

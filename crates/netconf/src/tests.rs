@@ -12,7 +12,8 @@ fn refusal(json: &str) -> String {
 #[test]
 fn reads_the_documented_example() {
     let conf = parse(
-        r#"{"type":"weft","isGateway":true,"ipMasq":true,"ipam":{"type":"weft-ipam","subnet":"10.9.0.0/16","routes":[{"dst":"0.0.0.0/0"}]}}"#,
+        r#"{"type":"weft","isGateway":true,"ipMasq":true,
+            "ipam":{"type":"weft-ipam","subnet":"10.9.0.0/16","routes":[{"dst":"0.0.0.0/0"}]}}"#,
     )
     .unwrap();
     assert_eq!(conf.spec.mode, Some(Mode::Gateway));
@@ -32,7 +33,8 @@ fn a_name_alone_asks_for_nothing() {
 #[test]
 fn keys_of_a_foreign_main_plugin_are_its_own() {
     let conf = parse(
-        r#"{"type":"bridge","isGateway":false,"ipMasq":true,"mtu":9000,"vni":0,"ipam":{"type":"weft-ipam","subnet":"10.9.0.0/16"}}"#,
+        r#"{"type":"bridge","isGateway":false,"ipMasq":true,"mtu":9000,"vni":0,
+            "ipam":{"type":"weft-ipam","subnet":"10.9.0.0/16"}}"#,
     )
     .unwrap();
     assert_eq!((conf.spec.mode, conf.spec.masquerade, conf.spec.mtu), (None, None, None));
@@ -50,7 +52,10 @@ fn go_programs_may_write_keys_in_another_case() {
 #[test]
 fn two_lists_of_ranges_of_different_families_are_pairs() {
     let conf = parse(
-        r#"{"type":"weft","ipam":{"ranges":[[{"subnet":"fd00:9::/64"}],[{"subnet":"10.9.0.0/16","rangeStart":"10.9.1.0"}]],"exclude":["10.9.2.0/24","fd00:9::7"]}}"#,
+        r#"{"type":"weft","ipam":{
+            "ranges":[[{"subnet":"fd00:9::/64"}],
+                      [{"subnet":"10.9.0.0/16","rangeStart":"10.9.1.0"}]],
+            "exclude":["10.9.2.0/24","fd00:9::7"]}}"#,
     )
     .unwrap();
     let pool = &conf.spec.pools[0];
@@ -62,7 +67,8 @@ fn two_lists_of_ranges_of_different_families_are_pairs() {
 #[test]
 fn one_list_of_ranges_is_several_pools() {
     let conf = parse(
-        r#"{"type":"weft","ipam":{"ranges":[[{"subnet":"10.9.0.0/16"},{"subnet":"10.10.0.0/16"}]]}}"#,
+        r#"{"type":"weft",
+            "ipam":{"ranges":[[{"subnet":"10.9.0.0/16"},{"subnet":"10.10.0.0/16"}]]}}"#,
     )
     .unwrap();
     assert_eq!(conf.spec.pools.len(), 2);
@@ -108,7 +114,8 @@ fn refusals_name_key_and_value() {
 #[test]
 fn a_route_leads_to_a_network_whatever_host_it_was_written_with() {
     let conf = parse(
-        r#"{"ipam":{"subnet":"10.9.0.0/16","routes":[{"dst":"10.77.1.5/16","gw":"10.9.0.3"},{"dst":"fd77::5/64"}]}}"#,
+        r#"{"ipam":{"subnet":"10.9.0.0/16",
+            "routes":[{"dst":"10.77.1.5/16","gw":"10.9.0.3"},{"dst":"fd77::5/64"}]}}"#,
     )
     .unwrap();
     let written = |routes: &[Route]| {

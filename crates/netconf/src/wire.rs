@@ -1,7 +1,7 @@
 //! The keys as they arrive, before they mean anything.
 //!
-//! Each key is read by itself, so that a wrong value is reported with its key: "invalid type: string"
-//! says nothing to somebody who looks at a file of fifty lines.
+//! Each key is read by itself, so that a wrong value is reported with its key: "invalid type:
+//! string" says nothing to somebody who looks at a file of fifty lines.
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use weft_model::network::Route;
 
-use crate::NetConfError;
+use crate::error::NetConfError;
 
 /// The top of a configuration.
 #[derive(Debug, Default)]
-pub(crate) struct NetConf {
+pub(crate) struct Keys {
     pub(crate) plugin: Option<String>,
     pub(crate) vni: Option<u32>,
     pub(crate) is_gateway: Option<bool>,
@@ -46,7 +46,7 @@ pub(crate) struct Range {
     pub(crate) end: Option<String>,
 }
 
-impl NetConf {
+impl Keys {
     pub(crate) fn read(config: &Map<String, Value>) -> Result<Self, NetConfError> {
         let ipam = match get(config, "ipam") {
             None => Ipam::default(),
@@ -105,7 +105,7 @@ impl Ipam {
     }
 }
 
-/// The routes. A destination is a network: the host's part of it is passed over, as the kernel does
+/// The routes. A destination is a network: its host bits are ignored, as the kernel does
 /// not keep it.
 fn routes(ipam: &Map<String, Value>) -> Result<Option<Vec<Route>>, NetConfError> {
     let expected = "a list of routes, each with a dst like 0.0.0.0/0";
@@ -147,7 +147,8 @@ impl Range {
     }
 }
 
-/// The value of `key`; Go's JSON decoder, which wrote and reads most configurations, takes any case.
+/// The value of `key`; Go's JSON decoder, which wrote and reads most configurations, takes any
+/// case.
 fn get<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     let value = object.get(key).or_else(|| {
         object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)

@@ -17,7 +17,7 @@ use weft_model::{Addresses, Network, NetworkSpec, NodeName, Sticky};
 
 use crate::world::{TaskId, World};
 
-/// How a task ended.
+/// Outcome of a task.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// An ADD.
@@ -31,12 +31,12 @@ pub(crate) enum Ended {
 /// A program.
 pub(crate) type Task = Pin<Box<dyn Future<Output = Ended>>>;
 
-/// What the agent tells of itself.
+/// State of the agent, as it reports it.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     /// Counts how often the agent has taken hold of the node's record.
     pub(crate) holds: u64,
-    /// Counts rounds since then that ended well and with news read since then.
+    /// Counts rounds since then that ended well and with changes read since then.
     pub(crate) rounds: u64,
 }
 
@@ -49,9 +49,9 @@ pub(crate) struct Node {
     pub(crate) tasks: BTreeMap<TaskId, Task>,
     pub(crate) agent: Option<TaskId>,
     pub(crate) progress: Arc<std::sync::Mutex<Progress>>,
-    /// Whether the machine runs.
+    /// True if the machine runs.
     pub(crate) up: bool,
-    /// Whether calls to the store get through.
+    /// True if calls to the store get through.
     pub(crate) connected: bool,
     /// Somebody declared the node gone, after this many holds of its record: what it holds counts
     /// again when it knows what it has lost.
@@ -136,7 +136,7 @@ impl Node {
         };
         Box::pin(async move {
             let name = network.name().clone();
-            let mut steward =
+            let mut manager =
                 BlockManager::new(cluster.clone(), data_dir.clone(), name.clone(), policy);
             loop {
                 told(false, 0);
@@ -155,14 +155,14 @@ impl Node {
                 loop {
                     // What is watched comes late at times, each prefix for itself.
                     let late = if seen { cluster.environment().random() } else { 0 };
-                    match look(&cluster, &network, &mut view, late).await {
+                    match read_view(&cluster, &network, &mut view, late).await {
                         Ok(()) => seen = true,
                         Err(_) => {
                             cluster.environment().sleep(Duration::from_secs(1)).await;
                             continue;
                         }
                     }
-                    if steward.round(&view).await.is_ok() {
+                    if manager.round(&view).await.is_ok() {
                         rounds += 1;
                         told(false, rounds);
                     }
@@ -177,9 +177,9 @@ impl Node {
     }
 }
 
-/// The state that the agent's watches show. Each bit of `late` keeps one part of it from being read,
-/// three in eight of them on average.
-async fn look(
+/// The state that the agent's watches show. Each bit of `late` keeps one part of it from being
+/// read, three in eight of them on average.
+async fn read_view(
     cluster: &Cluster,
     network: &Network,
     view: &mut NetworkView,

@@ -11,7 +11,7 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds to run, one after the other.
+    /// Count of seeds to run, one after the other.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
     /// Number of nodes.
@@ -26,7 +26,7 @@ struct Arguments {
     /// Size of its blocks as a power of two.
     #[arg(long, default_value_t = 2)]
     block_bits: u8,
-    /// How many containers a node runs at most.
+    /// Most containers on a node.
     #[arg(long, default_value_t = 6)]
     containers: usize,
     /// A fault to build in: the run must fail.

@@ -1,4 +1,4 @@
-//! Who holds which address, as an observer sees it who sees everything.
+//! The holders of addresses, as an observer of all nodes sees them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ impl Oracle {
         self.by_address.retain(|_, owner| owner.0 != node);
     }
 
-    /// How many addresses are held.
+    /// Count of held addresses.
     pub(crate) fn held(&self) -> usize {
         self.by_address.len()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 use weft_allocator::block_manager::Policy;
+use weft_allocator::release::{Reason, release};
 use weft_ledger::Holder;
 use weft_ledger::ledger::Want;
 use weft_model::block::BlockRecord;
@@ -20,7 +21,7 @@ use crate::oracle::Oracle;
 use crate::server::{Answer, Sabotage};
 use crate::world::{Answered, Sent, TaskId, World};
 
-/// What to simulate.
+/// Settings of a simulation.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Decides everything.
@@ -33,7 +34,7 @@ pub struct Options {
     pub subnet: String,
     /// The size of its blocks as a power of two.
     pub block_bits: u8,
-    /// How many containers a node runs at most.
+    /// Most containers on a node.
     pub containers: usize,
     /// A fault to build in.
     pub sabotage: Sabotage,
@@ -56,7 +57,7 @@ impl Default for Options {
     }
 }
 
-/// What came of it.
+/// Outcome of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {
     /// Steps taken.
@@ -98,7 +99,7 @@ pub(crate) struct Simulation {
     pub(crate) nodes: Vec<Node>,
     pub(crate) oracle: Oracle,
     pub(crate) report: Report,
-    /// How hostile the world is; nothing goes wrong any more while everything settles.
+    /// Rate of faults; nothing goes wrong any more while everything settles.
     pub(crate) calm: bool,
     pub(crate) containers: usize,
     pub(crate) next: u64,
@@ -280,12 +281,12 @@ impl Simulation {
         Ok(())
     }
 
-    /// What must hold of a node after each of its steps.
+    /// Checks what must hold of a node after each of its steps.
     pub(crate) fn check(&mut self, number: usize) -> Result<()> {
         let node = &mut self.nodes[number];
         let (holds, rounds) = node.progress.lock().map_or((0, 0), |p| (p.holds, p.rounds));
         if node.exiled.is_some_and(|before| holds > before) && rounds > 0 {
-            // It knows by now what it has lost; what it still holds, it holds by right.
+            // It already knows what it has lost; what it still holds, it holds by right.
             node.exiled = None;
             let node = &self.nodes[number];
             self.tell(|| format!("node-{number} is back"));
@@ -315,7 +316,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// A container comes or goes, on a node by chance.
+    /// A container comes or goes, on a random node.
     fn container(&mut self) -> Result<()> {
         let number = usize::try_from(self.chance(self.nodes.len() as u64))?;
         if !self.nodes[number].up {
@@ -363,7 +364,8 @@ impl Simulation {
         if *told || node.tasks.len() <= 1 {
             self.tell(|| format!("node-{number} deletes {holder:?}"));
             self.oracle.drop_holder(number, &holder);
-            self.nodes[number].ledger(&self.network)?.release(&holder)?;
+            let (data_dir, name) = (&self.nodes[number].data_dir, self.network.name());
+            release(data_dir, name, &holder, Reason::Deleted)?;
             self.nodes[number].containers.remove(&holder);
             self.report.deleted += 1;
         }

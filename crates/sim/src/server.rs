@@ -22,7 +22,7 @@ pub(crate) enum Call {
     PutLeased { key: String, value: Vec<u8>, lease: Lease },
 }
 
-/// What the store answers.
+/// The store's answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Lookup(Lookup),

@@ -1,4 +1,4 @@
-//! What goes wrong: programs that are killed, machines that reboot, nodes that are cut off or removed.
+//! Faults: programs that are killed, machines that reboot, nodes that are cut off or removed.
 
 use anyhow::Result;
 use weft_model::NodeName;

@@ -1,4 +1,4 @@
-//! What all nodes of a simulation share: the store, calls on their way, time and chance.
+//! State that all nodes of a simulation share: the store, calls on their way, time and randomness.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) timers: BTreeMap<(Duration, u64), (usize, TaskId)>,
     pub(crate) time: Duration,
     pub(crate) random: fastrand::Rng,
-    /// Which task is running.
+    /// The task that is running.
     pub(crate) current: (usize, TaskId),
     next: u64,
 }

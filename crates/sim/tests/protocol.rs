@@ -40,8 +40,8 @@ fn addresses_of_a_tiny_network_can_be_used_by_all_nodes() {
     }
 }
 
-/// Returns whether some run of many finds the fault. Blocks change hands all the time where they hold two
-/// addresses each and there are fewer of them than nodes.
+/// Returns whether some run of many finds the fault. Blocks change hands all the time where they
+/// hold two addresses each and there are fewer of them than nodes.
 fn is_found(sabotage: Sabotage) -> bool {
     let scarce = |seed| Options {
         steps: 50_000,

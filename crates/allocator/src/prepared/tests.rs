@@ -118,7 +118,7 @@ fn a_lease_that_runs_is_neither_expired_nor_a_container_that_is_gone() {
         // GC and the sweep judge attachments; this is none, and nothing tells of its container.
         assert_eq!(reservation.holder.attachment(node.network.name()), None);
         let evidence = Evidence { sandbox: reservation.sandbox.as_ref(), ..Evidence::default() };
-        assert_eq!(Living::look(std::iter::empty()).judge(&evidence), Life::Unknown);
+        assert_eq!(Living::observe(std::iter::empty()).judge(&evidence), Life::Unknown);
     }
     assert!(release(node.dir.path(), node.network.name(), &id("p1")).unwrap());
     assert!(!release(node.dir.path(), node.network.name(), &id("p1")).unwrap());

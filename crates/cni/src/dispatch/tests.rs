@@ -122,7 +122,7 @@ fn version_echoes_what_it_was_asked_in_and_works_without_input() {
 }
 
 #[test]
-fn nobody_calling_is_told_what_this_is() {
+fn prints_about_without_cni_command() {
     let output =
         handle(&Echo, Environment::read(|_| None), || panic!("standard input is not read"));
     assert!(output.success && output.stdout.is_empty());

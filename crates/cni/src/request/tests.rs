@@ -28,7 +28,7 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, CniError>) -> String {
 }
 
 #[test]
-fn wishes_that_are_no_object_are_refused_by_name() {
+fn refuses_arguments_that_are_no_object_by_name() {
     for value in [json!(7), json!("ips"), json!(true), json!([]), json!(["10.9.0.5"])] {
         for (key, begin) in [("runtimeConfig", "runtimeConfig "), ("args", "args ")] {
             let request = request(key, &value);
@@ -44,7 +44,7 @@ fn wishes_that_are_no_object_are_refused_by_name() {
 }
 
 #[test]
-fn wishes_may_be_absent_or_for_others() {
+fn accepts_arguments_that_are_absent_or_for_others() {
     for (key, value) in [
         ("runtimeConfig", json!(null)),
         ("runtimeConfig", json!({})),
@@ -89,7 +89,8 @@ fn a_list_is_no_object() {
 fn a_route_leads_to_a_network_whatever_host_it_was_written_with() {
     for result in [
         json!({"routes": [{"dst": "10.77.1.5/16"}, {"dst": "fd77::5/64", "gw": "fd09::1"}]}),
-        json!({"cniVersion": "0.2.0", "ip4": {"ip": "10.9.0.5/16", "routes": [{"dst": "10.77.1.5/16"}]},
+        json!({"cniVersion": "0.2.0",
+               "ip4": {"ip": "10.9.0.5/16", "routes": [{"dst": "10.77.1.5/16"}]},
             "ip6": {"ip": "fd09::5/64", "routes": [{"dst": "fd77::5/64"}]}}),
     ] {
         let result = request("prevResult", &result).prev_result().unwrap().unwrap();

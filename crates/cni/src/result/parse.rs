@@ -120,7 +120,7 @@ where
     }
 }
 
-/// A network. Of an address in it the host's part is passed over, as the kernel does not keep it.
+/// A network. The host bits of an address in it are ignored, as the kernel does not keep it.
 pub(super) fn network<'de, D>(deserializer: D) -> Result<IpNetwork, D::Error>
 where
     D: Deserializer<'de>,

@@ -69,7 +69,12 @@ fn versions_0_1_and_0_2_have_one_address_of_each_family() {
                 "ip4": {"ip": "10.9.0.5/16", "gateway": "10.9.0.1",
                         "routes": [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]},
                 "ip6": {"ip": "fd00:9::5/64", "gateway": "fd00:9::1", "routes": [{"dst": "::/0"}]},
-                "dns": {"nameservers": ["10.9.0.1"], "domain": "d", "search": ["s"], "options": ["o"]},
+                "dns": {
+                    "nameservers": ["10.9.0.1"],
+                    "domain": "d",
+                    "search": ["s"],
+                    "options": ["o"],
+                },
             })
         );
     }
@@ -89,7 +94,7 @@ fn old_results_are_read_into_the_new_shape() {
 }
 
 #[test]
-fn what_other_programs_write_is_understood() {
+fn reads_results_of_other_programs() {
     let result = parse(&json!({
         "interfaces": [{"name": "eth0", "mac": "02:42:0A:09:00:05"}],
         "ips": [{"address": "10.9.0.5/16", "gateway": ""}],

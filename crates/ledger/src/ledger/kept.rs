@@ -2,7 +2,8 @@
 
 use weft_model::{Block, StickyId};
 
-use super::{Ledger, Locked, Want, now, read_reservation};
+use super::{Ledger, Locked, Want, read_reservation};
+use crate::clock::now;
 use crate::holder::{Holder, HolderKey, kept_file_name};
 use crate::index::{Slot, State};
 use crate::reservation::{Reservation, Sticky};
@@ -84,8 +85,8 @@ impl Locked<'_> {
         Ok(slot.map(|slot| (slot, kept)))
     }
 
-    /// Returns whether an address is to be kept for an identity, and none is yet. A file that no slot
-    /// stands behind was left by a call that was killed.
+    /// Returns whether an address is to be kept for an identity, and none is yet. A file that no
+    /// slot stands behind was left by a call that was killed.
     pub(super) fn may_keep(&self, sticky: &Sticky) -> Result<bool, FileError> {
         Ok(sticky.keep > 0 && self.kept_slot(Some(sticky), Want::Any)?.is_none())
     }

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use weft_model::{Block, HostNumber, LoanId, NodeName, PoolIndex};
 
 use super::kept::kept_reservation;
-use super::{About, Ledger, Locked, Outcome, Want, now, read_reservation};
+use super::{About, Ledger, Locked, Outcome, Want, read_reservation};
+use crate::clock::now;
 use crate::holder::{Holder, HolderKey, lent_file_name};
 use crate::index::{Slot, State};
 use crate::reservation::{Loan, Reservation, Sticky};
@@ -37,7 +38,10 @@ impl Ledger {
         sticky: Option<&Sticky>,
     ) -> Result<Outcome, FileError> {
         let mut locked = self.lock()?;
-        let same = |reservation: &Reservation| matches!(&reservation.holder, Holder::Lent { loan: Some(id), .. } if *id == loan);
+        let same = |reservation: &Reservation| match &reservation.holder {
+            Holder::Lent { loan: id, .. } => *id == Some(loan),
+            _ => false,
+        };
         if let Some(reservation) = self.lent()?.into_iter().find(same) {
             return Ok(Outcome::Held(reservation));
         }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use weft_model::{Block, HostNumber, PoolIndex};
 
-use super::{About, Locked, Outcome, Want, now};
+use super::{About, Locked, Outcome, Want};
+use crate::clock::now;
 use crate::holder::Holder;
 use crate::index::{Slot, State};
 use crate::reservation::Reservation;

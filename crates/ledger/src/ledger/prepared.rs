@@ -9,7 +9,8 @@
 
 use weft_model::{LoanId, PreparedId};
 
-use super::{Ledger, Locked, now, read_reservation};
+use super::{Ledger, Locked, read_reservation};
+use crate::clock::now;
 use crate::holder::{Holder, prepared_file_name};
 use crate::reservation::{Reservation, Sandbox};
 use weft_files::{self as files, FileError};

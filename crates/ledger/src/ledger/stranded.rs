@@ -24,7 +24,7 @@ impl Ledger {
 
     /// Notes that the block may be lost, before it is tried to take it again: if that is cut short,
     /// what lives elsewhere of the block is looked up again.
-    pub fn doubt_block(&self, block: &Block) -> Result<(), FileError> {
+    pub fn note_possible_loss(&self, block: &Block) -> Result<(), FileError> {
         let _locked = self.lock()?;
         self.note_loss(&self.dir.stranded(block))
     }
@@ -77,8 +77,8 @@ impl Ledger {
 }
 
 impl Locked<'_> {
-    /// Returns whether the reservation is of an address that is neither borrowed nor in an own block, or of
-    /// one that was lent by another owner while the block was not this node's.
+    /// Returns whether the reservation is of an address that is neither borrowed nor in an own
+    /// block, or of one that was lent by another owner while the block was not this node's.
     pub(super) fn is_stranded(&self, reservation: &Reservation) -> Result<bool, FileError> {
         if reservation.loan.is_some() || !reservation.holder.is_using() {
             return Ok(false);

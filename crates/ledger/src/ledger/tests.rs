@@ -228,26 +228,26 @@ fn parallel_processes_never_share_an_address() {
 #[test]
 fn a_ledger_is_retired_only_while_no_container_holds_an_address() {
     let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
-    let grave = fixture.dir.path().join("grave");
+    let tombstone = fixture.dir.path().join("tombstone");
     fixture.ledger().reserve(&Holder::Node, Want::Any, None).unwrap();
     fixture.reserve("a").unwrap();
-    assert!(!fixture.ledger().retire(&grave).unwrap());
+    assert!(!fixture.ledger().retire(&tombstone).unwrap());
     fixture.ledger().release(&holder("a")).unwrap();
-    assert!(fixture.ledger().retire(&grave).unwrap());
+    assert!(fixture.ledger().retire(&tombstone).unwrap());
     assert!(!fixture.path("").exists());
-    assert!(grave.join("reservations/@node").exists());
+    assert!(tombstone.join("reservations/@node").exists());
 }
 
 #[test]
-fn who_waits_for_a_ledger_that_is_retired_meanwhile_gets_no_address() {
+fn refuses_a_process_that_waits_while_the_ledger_is_retired() {
     let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
-    let (waiting, grave) = (fixture.ledger(), fixture.dir.path().join("grave"));
+    let (waiting, tombstone) = (fixture.ledger(), fixture.dir.path().join("tombstone"));
     let lock = std::fs::File::open(fixture.path("lock")).unwrap();
     lock.lock().unwrap();
     std::thread::scope(|scope| {
         let reserving = scope.spawn(|| waiting.reserve(&holder("a"), Want::Any, None));
         std::thread::sleep(std::time::Duration::from_millis(50));
-        fs::rename(fixture.path(""), &grave).unwrap();
+        fs::rename(fixture.path(""), &tombstone).unwrap();
         // Also where somebody has made the directory again.
         fixture.ledger().counts().unwrap();
         drop(lock);
@@ -261,7 +261,7 @@ fn sticky(identity: &str) -> Sticky {
 }
 
 #[test]
-fn an_identity_finds_its_address_kept_and_nobody_else_gets_it() {
+fn keeps_an_address_for_its_identity_alone() {
     let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
     let identity = sticky("db-0");
     let about = About { sandbox: None, sticky: Some(&identity) };
@@ -299,7 +299,7 @@ fn an_address_that_two_files_name_is_freed_by_its_holder_only() {
 }
 
 #[test]
-fn a_reservation_that_was_made_anew_is_not_freed_for_the_old_one() {
+fn does_not_free_a_newer_reservation_of_the_same_holder() {
     let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
     fixture.reserve("one");
     let old = fixture.ledger().reservation(&holder("one")).unwrap().unwrap();

@@ -45,7 +45,7 @@ fn overlapping_subnets_are_refused_within_a_network() {
 }
 
 #[test]
-fn overlapping_subnets_are_refused_between_networks_with_a_way_out() {
+fn refuses_overlapping_subnets_between_networks_with_a_gateway() {
     let a = Network::new(record("a", &["10.9.0.0/16"])).unwrap();
     let b = Network::new(record("b", &["10.9.5.0/24"])).unwrap();
     assert!(a.conflict_with(&b).unwrap().to_string().contains("of network b"));
@@ -67,7 +67,10 @@ fn records_are_legible_in_the_store() {
     let json = serde_json::to_string(&network).unwrap();
     assert_eq!(
         json,
-        r#"{"name":"n","vni":10000,"mode":"gateway","masquerade":"off","pools":[{"ipv4":{"subnet":"10.9.0.0/16"}}]}"#
+        concat!(
+            r#"{"name":"n","vni":10000,"mode":"gateway","masquerade":"off","#,
+            r#""pools":[{"ipv4":{"subnet":"10.9.0.0/16"}}]}"#
+        )
     );
     assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
 }

@@ -10,7 +10,7 @@ fn v4(subnet: &str, gateway: &str) -> PoolRecord {
 }
 
 fn assignable(pool: &Pool) -> Vec<u64> {
-    (0..1 << pool.host_bits()).filter(|h| pool.is_assignable(HostNumber(*h))).collect()
+    (0..1 << pool.host_bits()).filter(|h| pool.is_assignable(HostNumber::new(*h))).collect()
 }
 
 fn refusal(record: PoolRecord) -> String {
@@ -42,11 +42,11 @@ fn one_host_number_gives_an_address_in_each_family() {
     };
     let pool = Pool::new(record).unwrap();
     assert_eq!(pool.host_bits(), 16, "the smaller family decides");
-    let addresses = pool.addresses(PoolIndex(0), HostNumber(0x105));
+    let addresses = pool.addresses(PoolIndex::new(0).unwrap(), HostNumber::new(0x105));
     assert_eq!(addresses.to_string(), "10.9.1.5, fd00:9::105");
     assert_eq!(addresses.mac.to_string(), "02:42:0a:09:01:05");
     for address in addresses.iter() {
-        assert_eq!(pool.host_number(address), Some(HostNumber(0x105)));
+        assert_eq!(pool.host_number(address), Some(HostNumber::new(0x105)));
     }
     assert_eq!(pool.host_number("fd00:9::1:0".parse().unwrap()), None);
 }
@@ -56,7 +56,7 @@ fn an_ipv6_pool_needs_no_ipv4() {
     let record = PoolRecord { ipv6: Some(family("fd00:9::/64")), ..PoolRecord::default() };
     let pool = Pool::new(record).unwrap();
     assert_eq!(pool.host_bits(), 32);
-    let addresses = pool.addresses(PoolIndex(2), HostNumber(7));
+    let addresses = pool.addresses(PoolIndex::new(2).unwrap(), HostNumber::new(7));
     assert_eq!(addresses.to_string(), "fd00:9::7");
     assert_eq!(addresses.mac.to_string(), "06:02:00:00:00:07");
 }

@@ -169,11 +169,11 @@ fn a_renewed_lease_is_not_freed_for_the_old_one() {
 #[test]
 fn a_network_with_a_prepared_address_is_not_retired_before_the_lease_ends() {
     let fixture = Fixture::new("10.9.0.0/24", &["0-16-4"]);
-    let grave = fixture.dir.path().join("grave");
+    let tombstone = fixture.dir.path().join("tombstone");
     prepare(&fixture, "p1", LATER);
-    assert!(!fixture.ledger().retire(&grave).unwrap());
+    assert!(!fixture.ledger().retire(&tombstone).unwrap());
     prepare(&fixture, "p1", 1);
-    assert!(fixture.ledger().retire(&grave).unwrap());
+    assert!(fixture.ledger().retire(&tombstone).unwrap());
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! The end of a network on this node.
+
+use std::path::Path;
+
+use weft_files::{self as files, FileError, FileLock};
+
+use super::Ledger;
+use crate::holder::{Holder, HolderKey};
+use crate::layout::NetworkDir;
+
+impl Ledger {
+    /// Moves the directory of the network, with all that is in it, to `tombstone`, unless a
+    /// container holds an address or will: one is reserved for it and its lease runs. Returns
+    /// whether it did. A process that waits for the lock meanwhile, to reserve something, gets an
+    /// error and not an address of a network that is going away.
+    pub fn retire(&self, tombstone: &Path) -> Result<bool, FileError> {
+        let _locked = self.lock()?;
+        for name in files::names_in(&self.dir.reservations())? {
+            let in_use = match HolderKey::parse(&name) {
+                // Also where the file cannot be read.
+                Some(HolderKey::Attachment(_)) => true,
+                Some(HolderKey::Prepared(id)) => match self.prepared(&id) {
+                    Ok(prepared) => prepared.is_some_and(|prepared| !prepared.is_expired()),
+                    Err(FileError::Damaged { .. }) => false,
+                    Err(error) => return Err(error),
+                },
+                Some(HolderKey::Node | HolderKey::Lent(..) | HolderKey::Kept(_)) | None => false,
+            };
+            if in_use {
+                return Ok(false);
+            }
+        }
+        std::fs::rename(self.dir.root(), tombstone)
+            .map_err(FileError::io("move away", self.dir.root()))?;
+        Ok(true)
+    }
+}
+
+/// Takes back what `holder` holds in a network whose definition is lost. The next one to open the
+/// ledger rebuilds the index.
+pub fn forget(
+    data_dir: &Path,
+    network: &weft_model::NetworkName,
+    holder: &Holder,
+) -> Result<(), FileError> {
+    let dir = NetworkDir::new(data_dir, network);
+    if !dir.root().exists() {
+        return Ok(());
+    }
+    let _lock = FileLock::wait(&dir.lock())?;
+    files::remove(&dir.index())?;
+    files::remove(&dir.reservation(holder)).map(drop)
+}
