@@ -7,8 +7,7 @@ use weft_datapath::netns::Netns;
 use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName};
 use weft_netconf::NetConf;
 use weft_wiring::attach::{Entry, Inside};
-use weft_wiring::setup::OwnAddress;
-use weft_wiring::{Host, WiringError};
+use weft_wiring::{Host, OwnAddress, WiringError};
 
 use crate::error::cni_error;
 

@@ -45,10 +45,10 @@ pub enum WiringError {
     },
     /// The network is another one than the one that this host has by that name.
     #[error(
-        "network {network} was removed and made anew with vni {new}, and this host still has \
+        "network {network} was removed and created again with vni {new}, and this host still has \
          containers in the old one (vni {old}); stop those first"
     )]
-    MadeAnew {
+    Recreated {
         /// The network.
         network: NetworkName,
         /// The VNI that this host has it with.

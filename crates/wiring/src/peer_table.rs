@@ -1,4 +1,4 @@
-//! Which remote addresses the kernel must know, as a pure function of what the store and the node's own
+//! The remote addresses that the kernel must know, as a pure function of what the store and the node's own
 //! files hold.
 //!
 //! A block says it all: its owner is a node, and the node has a VTEP. Endpoints, the exceptions, are laid
