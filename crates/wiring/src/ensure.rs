@@ -25,10 +25,11 @@ impl Host {
         let _lock = self.lock_devices(network.name()).await?;
         let underlay = self.underlay().await?;
         let mtu = mtu_of(network.name(), network.record().mtu, underlay.as_ref())?;
+        // `nft` and the kernel take longer for the rules than everything else does, so that goes on
+        // meanwhile. What a failure leaves of the rules goes with the network's definition.
+        let rules = firewall::begin(network)?;
         let node_addresses = self.node_addresses(network, underlay.as_ref(), own).await?;
         let spec = self.spec(network, underlay.as_ref(), mtu, node_addresses);
-        // Runs while the devices are made: it takes longer than all of them.
-        let rules = firewall::begin(network)?;
         let segment = segment::ensure(self.netlink(), &spec).await?;
         let state = SegmentState {
             netns: own_netns().unwrap_or_default(),
