@@ -37,7 +37,7 @@ pub(crate) async fn apply(
         Fix::None | Fix::Repair => {}
         Fix::Adopt(block) => {
             let lock = ownership::lock_claims(cluster, &ledger).await?;
-            // By now it may have been given back, and is not to be claimed again.
+            // It may have been given back since, and is not to be claimed again.
             let record = cluster.block_record(&name, block).await?;
             if record.is_some_and(|stored| stored.record.node == *cluster.node()) {
                 ownership::claim(cluster, ledger, Target::Exactly(*block), &lock).await?;
