@@ -10,6 +10,7 @@ use weft_wiring::attach::{Entry, Inside};
 use weft_wiring::{Host, OwnAddress, WiringError};
 
 use crate::error::cni_error;
+use crate::ipam::Known;
 
 /// A call about an attachment, with all that its verb needs.
 pub(crate) struct Call {
@@ -29,6 +30,11 @@ impl Call {
         let attachment = attachment(request)?;
         let ipam = request.ipam_type()?;
         Ok(Self { conf: conf(request)?, host: host()?, attachment, ipam })
+    }
+
+    /// The configurations, for the IPAM plugin.
+    pub(crate) fn known(&self) -> Known {
+        Known { conf: self.conf.clone(), node: self.host.config().clone() }
     }
 
     /// The address that this host takes in the network: none that the IPAM plugin may give away.

@@ -130,7 +130,8 @@ impl Records {
                 })
             {
                 let what = format!(
-                    "{} is held by {}, borrowed from node {}, but the store knows nothing of the loan",
+                    "{} is held by {}, borrowed from node {}, but the store knows nothing of the \
+                     loan",
                     reservation.shown(),
                     reservation.holder,
                     loan.lender
@@ -189,8 +190,8 @@ impl Records {
         Some(Difference { addresses: vec![address], fix, ..difference })
     }
 
-    /// An address of an own block that lives elsewhere according to the store, unless it is set aside
-    /// here.
+    /// An address of an own block that lives elsewhere according to the store, unless it is set
+    /// aside here.
     fn not_set_aside(
         &self,
         address: IpAddr,
@@ -254,8 +255,8 @@ impl Records {
                 continue;
             }
             let what = format!(
-                "the index counts {index} addresses of block {block} as held; there are reservations \
-                 of {held}"
+                "the index counts {index} addresses of block {block} as held; there are \
+                 reservations of {held}"
             );
             // A new index would not know of an address whose reservation cannot be read.
             let (fix, remedy) = if self.files.damaged.is_empty() {

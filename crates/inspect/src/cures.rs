@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use weft_allocator::claim::Target;
-use weft_allocator::release::{Reason, free};
+use weft_allocator::release::{Reason, free, release};
 use weft_allocator::{AllocatorError, borrowing, lending, ownership};
 use weft_cluster::{Cluster, environment, networks};
 use weft_files::FileError;
@@ -52,7 +52,7 @@ pub(crate) async fn apply(
         }
         Fix::Discard(holder) => {
             if matches!(ledger.reservation(holder), Err(FileError::Damaged { .. })) {
-                ledger.release(holder)?;
+                release(data_dir, &name, holder, Reason::Operator)?;
             }
         }
         Fix::Tidy => {

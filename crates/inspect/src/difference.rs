@@ -1,7 +1,8 @@
 //! Kinds of differences between cluster store, ledger and kernel.
 //!
-//! Store and files are never read at one moment, so a single reading can show a difference that is only
-//! a change under way. Callers that report differences read twice; see [`Difference::is_again`].
+//! Store and files are never read at one moment, so a single reading can show a difference that is
+//! only a change under way. Callers that report differences read twice; see
+//! [`Difference::is_again`].
 
 use std::net::IpAddr;
 

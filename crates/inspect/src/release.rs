@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use weft_allocator::AllocatorError;
 use weft_allocator::liveness::Life;
-use weft_allocator::release::{Reason, free};
+use weft_allocator::release::{Reason, free, release};
 use weft_cluster::{ClusterError, networks};
 use weft_files::FileError;
 use weft_ledger::{Holder, Ledger};
@@ -50,8 +50,8 @@ pub enum ReleaseError {
     },
     /// It is held on another node.
     #[error(
-        "address {address} of network {network} lies in a block of node {owner}, and only that node \
-         knows who holds it; run this command there"
+        "address {address} of network {network} lies in a block of node {owner}, and only that \
+         node knows who holds it; run this command there"
     )]
     Elsewhere {
         /// The address.
@@ -198,7 +198,7 @@ pub async fn release_address(
         match files.reservations.iter().find(|reservation| reservation.holder == one.holder) {
             Some(reservation) => drop(free(&ledger, reservation, Reason::Operator)?),
             // Its file is damaged: only the name tells.
-            None => drop(ledger.release(&one.holder)?),
+            None => drop(release(data_dir, name, &one.holder, Reason::Operator)?),
         }
     }
     let kept = Files::read(&ledger)?.reservations.into_iter().find(|reservation| {

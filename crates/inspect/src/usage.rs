@@ -147,7 +147,7 @@ fn lent(files: &Files, ledger: &Ledger) -> BTreeMap<Block, u64> {
     lent
 }
 
-/// Use of `network` by the store's entries, and by what this node knows of its `own` blocks.
+/// Use of `network` from the store's entries and from what this node knows of its `own` blocks.
 pub fn of(
     network: &Network,
     blocks: &BTreeMap<Block, NodeName>,

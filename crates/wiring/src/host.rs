@@ -18,7 +18,7 @@ use weft_model::NetworkName;
 use crate::error::WiringError;
 use crate::peer_table::Contested;
 
-/// How long to wait for another process of this host that is at the same network.
+/// Limit for waiting for another process of this host that is at the same network.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// This host, with all it takes to put a network on it.
@@ -28,7 +28,7 @@ pub struct Host {
     netlink: Netlink,
     /// The containers' host ends that were last seen with hairpin mode on.
     pub(crate) hairpins: Mutex<BTreeMap<NetworkName, BTreeSet<String>>>,
-    /// What was reported as contested in each network when it was last looked at.
+    /// Blocks and addresses reported as contested in each network when it was last looked at.
     pub(crate) contested: Mutex<BTreeMap<NetworkName, BTreeSet<Contested>>>,
 }
 
@@ -111,7 +111,8 @@ impl Host {
                 }
                 .into());
             };
-            // The process that had the lock before may have removed the network and this file with it.
+            // The process that had the lock before may have removed the network and this file with
+            // it.
             if lock.is_current() {
                 return Ok(lock);
             }

@@ -6,8 +6,8 @@ use weft_model::{Network, NetworkName, device};
 use crate::error::WiringError;
 use crate::host::Host;
 
-/// Returns whether a link is the host end of a container's interface in the network called `name`, as its
-/// alias says.
+/// Returns whether a link is the host end of a container's interface in the network called `name`,
+/// as its alias says.
 pub(crate) fn is_host_end(link: &Link, name: &NetworkName) -> bool {
     let alias = link.alias.strip_prefix("weft:");
     link.is("veth") && alias.is_some_and(|alias| alias.ends_with(&format!(" on network {name}")))

@@ -1,5 +1,5 @@
-//! A network on this host: where what the cluster says ([`weft_cluster`]) becomes what the kernel has
-//! ([`weft_datapath`]).
+//! A network on this host: where what the cluster says ([`weft_cluster`]) becomes what the kernel
+//! has ([`weft_datapath`]).
 //!
 //! Plugin, agent and command line all come here, so that a bridge that the plugin made and one that
 //! the agent repaired are the same bridge.
@@ -9,7 +9,8 @@
 //!   `segment_spec`: the devices that it is to have.
 //! - `repair`: puts back what was lost; `rejoin`: ports of the bridge.
 //! - [`segment_state`]: what was made, noted for the plugin's hot path.
-//! - [`peer_table`]: the remote addresses that the kernel must know; `program_peers`: programs them.
+//! - [`peer_table`]: the remote addresses that the kernel must know; `program_peers`: programs
+//!   them.
 //! - [`attach`], [`detach`]: connect a container and take it off again; [`undo`]: what a failed
 //!   attempt takes back.
 //! - [`attachment_check`]: an attachment compared with what it should be.

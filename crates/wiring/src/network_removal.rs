@@ -1,8 +1,8 @@
 //! Takes a network away from this host.
 //!
 //! The first step is the one that counts: the network's directory is renamed, under the lock that
-//! every reservation takes. From then on no process of this host finds the network, and what is left
-//! of it is known from the renamed directory, so that the process that comes after a crash can
+//! every reservation takes. From then on no process of this host finds the network, and what is
+//! left of it is known from the renamed directory, so that the process that comes after a crash can
 //! finish.
 
 use std::path::{Path, PathBuf};
@@ -130,7 +130,8 @@ impl Host {
         if !entries.into_iter().all(|entry| entry.path() == lock) {
             return false;
         }
-        // Somebody who puts a file there at this moment keeps the directory, and takes the lock again.
+        // Somebody who puts a file there at this moment keeps the directory, and takes the lock
+        // again.
         let _ = std::fs::remove_file(&lock);
         std::fs::remove_dir(dir.root()).is_ok()
     }

@@ -15,8 +15,8 @@ use crate::peer_table::{Contested, Here, peer_table};
 use crate::segment_state::SegmentState;
 
 impl Host {
-    /// Makes the kernel's peers those of `view`, and returns what it has then. With the table that the
-    /// kernel is known to have, only the difference is programmed; without, all is compared.
+    /// Makes the kernel's peers those of `view`, and returns what it has then. With the table that
+    /// the kernel is known to have, only the difference is programmed; without, all is compared.
     pub async fn program_peers(
         &self,
         state: &SegmentState,

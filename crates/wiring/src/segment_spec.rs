@@ -46,8 +46,8 @@ impl Host {
         }
     }
 
-    /// Checks that a network with the MTU `wanted` could be put on this host. A network that is made
-    /// without asking would have to be removed before a smaller MTU can be had.
+    /// Checks that a network with the MTU `wanted` could be put on this host. A network that is
+    /// made without asking would have to be removed before a smaller MTU can be had.
     pub async fn check_mtu(
         &self,
         network: &NetworkName,

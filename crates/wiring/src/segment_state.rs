@@ -1,8 +1,8 @@
 //! Devices and addresses that were made of a network on this host, noted for the plugin's hot path.
 //!
 //! Making or checking a bridge takes a dozen netlink messages and a firewall transaction; reading
-//! this note and asking the kernel for two links by index takes almost nothing. The note is believed
-//! only in the network namespace and for the definition that it was written for.
+//! this note and asking the kernel for two links by index takes almost nothing. The note is
+//! believed only in the network namespace and for the definition that it was written for.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
