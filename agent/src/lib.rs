@@ -61,7 +61,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let _only_one = singleton::take(&config.data_dir)?;
     let netlink = Netlink::open_offloaded().context("open a netlink socket")?;
-    let underlay = underlay::find(&netlink, &weft_wiring::setup::selector(&config.underlay)).await;
+    let underlay = underlay::find(&netlink, &weft_wiring::selector(&config.underlay)).await;
     let vtep = match underlay {
         Ok(underlay) => underlay.vtep.to_string(),
         Err(error) if cluster.is_single_node() => {

@@ -67,7 +67,7 @@ async fn connect<'a>(
     let assigned = match (ipam, started) {
         (Some(ipam), Some(started)) => {
             undo.push(ipam.undo_add(request));
-            started.addresses(request).await?
+            started.addresses(request, call.known()).await?
         }
         _ => CniResult::default(),
     };

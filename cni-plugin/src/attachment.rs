@@ -7,10 +7,10 @@ use weft_datapath::netns::Netns;
 use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName};
 use weft_netconf::NetConf;
 use weft_wiring::attach::{Entry, Inside};
-use weft_wiring::setup::OwnAddress;
-use weft_wiring::{Host, WiringError};
+use weft_wiring::{Host, OwnAddress, WiringError};
 
 use crate::error::cni_error;
+use crate::ipam::Known;
 
 /// A call about an attachment, with all that its verb needs.
 pub(crate) struct Call {
@@ -30,6 +30,11 @@ impl Call {
         let attachment = attachment(request)?;
         let ipam = request.ipam_type()?;
         Ok(Self { conf: conf(request)?, host: host()?, attachment, ipam })
+    }
+
+    /// The configurations, for the IPAM plugin.
+    pub(crate) fn known(&self) -> Known {
+        Known { conf: self.conf.clone(), node: self.host.config().clone() }
     }
 
     /// The address that this host takes in the network: none that the IPAM plugin may give away.

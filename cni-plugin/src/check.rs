@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use weft_cni::{CniError, Request, code};
-use weft_wiring::detach::Expected;
+use weft_wiring::attachment_check::Expected;
 
 use crate::attachment::{Call, enter};
 use crate::ipam::Ipam;

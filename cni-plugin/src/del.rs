@@ -6,13 +6,14 @@ use weft_wiring::detach::detach;
 
 use crate::attachment::{attachment, conf, netlink, node_config};
 use crate::error::cni_error;
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, Known};
 
 /// Removes the interface, then frees the address.
 pub(crate) async fn del(request: &Request) -> Result<(), CniError> {
     let attachment = attachment(request)?;
-    conf(request)?;
-    let node = node_config()?.node;
+    let conf = conf(request)?;
+    let config = node_config()?;
+    let node = config.node.clone();
     let netlink = netlink()?;
     let ipam = Ipam::of(request)?;
     let started = ipam.as_ref().map(|ipam| ipam.start(request)).transpose()?;
@@ -22,6 +23,6 @@ pub(crate) async fn del(request: &Request) -> Result<(), CniError> {
     // Only now may another container get the address.
     match started {
         None => Ok(()),
-        Some(started) => started.finish(request).await,
+        Some(started) => started.finish(request, Some(Known { conf, node: config })).await,
     }
 }

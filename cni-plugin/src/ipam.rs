@@ -8,8 +8,20 @@
 //! A process takes about a millisecond to start. So it is started first and handed its
 //! configuration when it is time.
 
+use weft_cluster::NodeConfig;
 use weft_cni::delegate::{Delegate, Running};
 use weft_cni::{CniError, CniResult, Request, Verb, code};
+use weft_netconf::NetConf;
+
+/// Configuration of network and node, parsed already: the plugin in this process need not read them
+/// again.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The network's.
+    pub conf: NetConf,
+    /// The node's.
+    pub node: NodeConfig,
+}
 
 /// The IPAM plugin that the configuration names.
 #[derive(Debug)]
@@ -49,7 +61,7 @@ impl Ipam {
 
     /// Calls the plugin from start to end, for a verb without a result.
     pub async fn call(&self, request: &Request) -> Result<(), CniError> {
-        self.start(request)?.finish(request).await
+        self.start(request)?.finish(request, None).await
     }
 
     /// Frees what an ADD that failed later on may have reserved.
@@ -60,9 +72,9 @@ impl Ipam {
 
 impl Started {
     /// Has the plugin do a verb without a result.
-    pub async fn finish(self, request: &Request) -> Result<(), CniError> {
+    pub async fn finish(self, request: &Request, known: Option<Known>) -> Result<(), CniError> {
         match self {
-            Self::Own => weft_ipam::call(request).await.map(drop),
+            Self::Own => own(request, known).await.map(drop),
             Self::Other(mut running) => {
                 running.send(request.raw())?;
                 running.wait()
@@ -71,9 +83,9 @@ impl Started {
     }
 
     /// Has the plugin do an ADD. The result must name an address.
-    pub async fn addresses(self, request: &Request) -> Result<CniResult, CniError> {
+    pub async fn addresses(self, request: &Request, known: Known) -> Result<CniResult, CniError> {
         let result = match self {
-            Self::Own => weft_ipam::call(request).await?,
+            Self::Own => own(request, Some(known)).await?,
             Self::Other(mut running) => {
                 running.send(request.raw())?;
                 running.wait_result(request.version())?
@@ -85,5 +97,12 @@ impl Started {
             return Err(CniError::new(code::DELEGATE, msg));
         }
         Ok(result)
+    }
+}
+
+async fn own(request: &Request, known: Option<Known>) -> Result<CniResult, CniError> {
+    match known {
+        Some(Known { conf, node }) => weft_ipam::call_with(request, conf, node).await,
+        None => weft_ipam::call(request).await,
     }
 }

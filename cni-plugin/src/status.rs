@@ -1,7 +1,7 @@
 //! STATUS: an ADD would work, and its container would be reachable.
 
 use weft_cni::{CniError, Request, code};
-use weft_wiring::setup::selector;
+use weft_wiring::selector;
 
 use crate::attachment::{conf, host, network_name};
 use crate::ipam::Ipam;

@@ -16,14 +16,14 @@ pub(crate) struct Arguments {
     /// The node's configuration file [default: $WEFT_CONFIG, or /etc/weft/weft.toml]
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) config: Option<PathBuf>,
-    /// How to print
+    /// Form of the output
     #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
     pub(crate) output: Format,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to work on.
+/// A part of weft to work on.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Networks: create, extend, list, inspect, remove
@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Ipam(IpamCommand),
 }
 
-/// What to do with networks.
+/// A command about networks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NetworkCommand {
     /// Create a network; creating it again as it is changes nothing
@@ -80,8 +80,7 @@ pub(crate) struct CreateNetwork {
     /// No way out: no address on the hosts, no routes, no masquerading
     #[arg(long)]
     pub(crate) internal: bool,
-    /// Whether traffic that leaves the network takes the node's address [default: on, unless
-    /// --internal]
+    /// Traffic that leaves the network takes the node's address [default: on, unless --internal]
     #[arg(long, value_enum)]
     pub(crate) ip_masq: Option<Switch>,
 }
@@ -125,19 +124,19 @@ pub(crate) enum Switch {
     Off,
 }
 
-/// What to do with nodes.
+/// A command about nodes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
     /// List all nodes
     List,
-    /// Remove a node that is gone for good: its blocks are anybody's then
+    /// Remove a node that is gone for good: its blocks are free to claim then
     Remove {
         /// The node's name
         name: NodeName,
     },
 }
 
-/// What to do with addresses.
+/// A command about addresses.
 #[derive(Debug, Subcommand)]
 pub(crate) enum IpamCommand {
     /// Show how much is in use: of networks, pools, nodes and blocks
@@ -169,7 +168,7 @@ pub(crate) enum IpamCommand {
     },
 }
 
-/// What to do with blocks.
+/// A command about blocks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BlockCommand {
     /// List all blocks and their owners

@@ -18,7 +18,7 @@ use weft_wiring::Host;
 use crate::arguments::IpamCommand;
 use crate::{Session, output};
 
-/// What only the owner of a block knows.
+/// A number that only the owner of a block knows.
 const UNKNOWN: &str = "–";
 
 pub(crate) async fn run(
@@ -125,7 +125,7 @@ struct Row<'a> {
     state: State,
 }
 
-/// What became of a difference.
+/// The fate of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum State {

@@ -15,7 +15,7 @@ use weft_cluster::{Cluster, NodeConfig};
 
 use arguments::{Arguments, Command};
 
-/// What every command works with.
+/// The node, as every command works with it.
 struct Session {
     config: NodeConfig,
     cluster: Cluster,

@@ -167,7 +167,7 @@ struct Inspection {
     #[serde(flatten)]
     network: NetworkRecord,
     blocks: Vec<block::Row>,
-    /// What this node's containers hold.
+    /// The addresses that this node's containers hold.
     reservations: Vec<Reservation>,
 }
 
@@ -178,7 +178,7 @@ async fn inspect(session: &Session, name: &NetworkName) -> anyhow::Result<String
     output::json(&Inspection { network: network.into(), blocks, reservations })
 }
 
-/// What this node's containers hold; nothing if it never had the network.
+/// The addresses that this node's containers hold; none if it never had the network.
 fn reservations(session: &Session, network: &Network) -> anyhow::Result<Vec<Reservation>> {
     let data_dir = &session.config.data_dir;
     if weft_cluster::networks::cached(data_dir, network.name())?.is_none() {
@@ -187,7 +187,7 @@ fn reservations(session: &Session, network: &Network) -> anyhow::Result<Vec<Rese
     Ok(Ledger::open(data_dir, network.clone())?.reservations()?)
 }
 
-/// Whether to ask before removing.
+/// Choice to remove at once, or only if unused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Removal {
     IfUnused,

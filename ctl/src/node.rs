@@ -43,7 +43,7 @@ async fn list(session: &Session) -> anyhow::Result<String> {
     })
 }
 
-/// What the cluster has back.
+/// The blocks and addresses that the cluster has back.
 #[derive(Debug, Serialize)]
 struct Removal {
     node: NodeName,

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// How to print.
+/// Form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Columns for people; they may change between releases
@@ -62,7 +62,7 @@ pub(crate) fn count(number: usize, thing: &str) -> String {
     }
 }
 
-/// How wide a bar is.
+/// Width of a bar, in characters.
 const BAR: u64 = 10;
 
 /// A part of a whole as a bar: `[#####.....] 50 %`. Only nothing looks like nothing, and only all

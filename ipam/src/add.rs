@@ -19,8 +19,7 @@ pub struct Add {
 
 impl Add {
     /// Checks the call.
-    pub fn of(request: &Request) -> Result<Self, CniError> {
-        let call = Call::of(request)?;
+    pub fn of(request: &Request, call: Call) -> Result<Self, CniError> {
         let request = AddressRequest {
             network: call.network.clone(),
             spec: call.conf.spec.clone(),

@@ -5,8 +5,7 @@ use weft_cni::{CniError, Request, code};
 use crate::request::{Call, holder};
 
 /// Compares the reservation with the previous result.
-pub fn check(request: &Request) -> Result<(), CniError> {
-    let call = Call::of(request)?;
+pub fn check(request: &Request, call: &Call) -> Result<(), CniError> {
     let holder = holder(request)?;
     let differs = |msg: String| Err(CniError::new(code::CHECK_FAILED, msg));
     let reservation = match call.cached()? {

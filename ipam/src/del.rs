@@ -7,8 +7,7 @@ use weft_cni::{CniError, Request};
 use crate::request::{Call, holder};
 
 /// Gives the attachment's address back.
-pub fn del(request: &Request) -> Result<(), CniError> {
-    let call = Call::of(request)?;
+pub fn del(request: &Request, call: &Call) -> Result<(), CniError> {
     let holder = holder(request)?;
     release(&call.node.data_dir, &call.network, &holder, Reason::Deleted)
         .map(drop)

@@ -12,8 +12,7 @@ use weft_ledger::Holder;
 use crate::request::Call;
 
 /// Frees the addresses of containers that are gone.
-pub fn gc(request: &Request) -> Result<(), CniError> {
-    let call = Call::of(request)?;
+pub fn gc(request: &Request, call: &Call) -> Result<(), CniError> {
     let valid = match request.valid_attachments()? {
         // An old runtime that names nothing knows nothing: not even that all is to go.
         ValidAttachments::Absent => return Ok(()),

@@ -21,7 +21,9 @@ pub mod status;
 
 use std::future::Future;
 
+use weft_cluster::NodeConfig;
 use weft_cni::{CniError, CniResult, Plugin, Request, Verb, code};
+use weft_netconf::NetConf;
 
 /// The name of the plugin, and of its file.
 pub const NAME: &str = "weft-ipam";
@@ -36,7 +38,7 @@ impl Plugin for Ipam {
     }
 
     fn add(&self, request: &Request) -> Result<CniResult, CniError> {
-        let call = add::Add::of(request)?;
+        let call = add::Add::of(request, request::Call::of(request)?)?;
         // The usual case needs no runtime.
         match call.locally()? {
             Some(result) => Ok(result),
@@ -45,15 +47,15 @@ impl Plugin for Ipam {
     }
 
     fn del(&self, request: &Request) -> Result<(), CniError> {
-        del::del(request)
+        del::del(request, &request::Call::of(request)?)
     }
 
     fn check(&self, request: &Request) -> Result<(), CniError> {
-        check::check(request)
+        check::check(request, &request::Call::of(request)?)
     }
 
     fn gc(&self, request: &Request) -> Result<(), CniError> {
-        gc::gc(request)
+        gc::gc(request, &request::Call::of(request)?)
     }
 
     fn status(&self, request: &Request) -> Result<(), CniError> {
@@ -64,23 +66,32 @@ impl Plugin for Ipam {
 
 /// Answers `request` in this process as the plugin's own process would; only ADD has a result.
 pub async fn call(request: &Request) -> Result<CniResult, CniError> {
-    weft_cni::guarded(&Ipam, answer(request)).await
+    weft_cni::guarded(&Ipam, async { answer(request, request::Call::of(request)?).await }).await
 }
 
-async fn answer(request: &Request) -> Result<CniResult, CniError> {
+/// [`call`] for a caller that has read the configuration of the network and of the node.
+pub async fn call_with(
+    request: &Request,
+    conf: NetConf,
+    node: NodeConfig,
+) -> Result<CniResult, CniError> {
+    let answer = async { answer(request, request::Call::with(request, conf, node)?).await };
+    weft_cni::guarded(&Ipam, answer).await
+}
+
+async fn answer(request: &Request, call: request::Call) -> Result<CniResult, CniError> {
     match request.verb() {
         Verb::Add => {
-            let call = add::Add::of(request)?;
+            let call = add::Add::of(request, call)?;
             return match call.locally()? {
                 Some(result) => Ok(result),
                 None => call.in_cluster().await,
             };
         }
-        Verb::Del => del::del(request)?,
-        Verb::Check => check::check(request)?,
-        Verb::Gc => gc::gc(request)?,
+        Verb::Del => del::del(request, &call)?,
+        Verb::Check => check::check(request, &call)?,
+        Verb::Gc => gc::gc(request, &call)?,
         Verb::Status => {
-            let call = request::Call::of(request)?;
             if !status::has_room(&call)? {
                 status::has_store(&call).await?;
             }

@@ -25,10 +25,16 @@ impl Call {
     pub fn of(request: &Request) -> Result<Self, CniError> {
         let invalid =
             |error: &dyn std::fmt::Display| CniError::new(code::INVALID_CONFIG, error.to_string());
-        let network = NetworkName::new(request.network_name()).map_err(|error| invalid(&error))?;
         let conf = NetConf::parse(request.config()).map_err(|error| invalid(&error))?;
         let node = NodeConfig::load(None, variable)
             .map_err(|error| cni_error("read the node's configuration", error))?;
+        Self::with(request, conf, node)
+    }
+
+    /// Checks what every verb needs, for a caller in this process that has read the configuration.
+    pub fn with(request: &Request, conf: NetConf, node: NodeConfig) -> Result<Self, CniError> {
+        let network = NetworkName::new(request.network_name())
+            .map_err(|error| CniError::new(code::INVALID_CONFIG, error.to_string()))?;
         Ok(Self { network, conf, node })
     }
 

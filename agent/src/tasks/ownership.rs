@@ -16,8 +16,7 @@ use weft_cluster::{ClusterError, NetworkView, networks as definitions};
 use weft_files::FileError;
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{NetworkName, NodeName, device};
-use weft_wiring::setup::OwnAddress;
-use weft_wiring::{Host, SegmentState, WiringError};
+use weft_wiring::{Host, OwnAddress, SegmentState, WiringError};
 
 use super::networks;
 use super::reservations::Reservations;

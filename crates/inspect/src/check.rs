@@ -1,15 +1,14 @@
-//! Looking at what is, with the kernel's part: which containers are alive, and in what store, files
-//! and devices differ.
+//! Compares store, files and kernel of this node, and puts differences right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::containers::{Containers, Links, host_end, links};
 use crate::cures;
-use crate::{Books, Damaged, Difference, Files, Fix, Kind, shown};
-pub use weft_allocator::liveness::Life;
-use weft_allocator::liveness::{Evidence, Living};
+use crate::difference::{Difference, Fix, Kind};
+use crate::records::{Damaged, Files, Records};
+use weft_allocator::liveness::Life;
 use weft_cluster::networks;
-use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::ports;
@@ -18,26 +17,18 @@ use weft_model::{Network, NetworkName, device};
 
 use weft_wiring::{Host, SegmentState, WiringError};
 
-/// What is under way at one look is over at the next.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1500);
+/// Pause between two passes: work that is under way in the first is over in the second.
+const BETWEEN_PASSES: Duration = Duration::from_millis(1500);
 
-/// What came of checking.
+/// Result of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Differences that were put right.
     pub fixed: Vec<Difference>,
     /// Differences that are there.
     pub left: Vec<Difference>,
-    /// What went wrong when others were to be put right, in words.
+    /// Errors met while putting others right, in words.
     pub failures: Vec<String>,
-}
-
-/// The interfaces of this host by name.
-pub(crate) type Links = BTreeMap<String, Link>;
-
-pub(crate) async fn links(host: &Host) -> Result<Links, WiringError> {
-    let links = host.netlink().links().await?;
-    Ok(links.into_iter().map(|link| (link.name.clone(), link)).collect())
 }
 
 /// Compares store, files and kernel for the network called `name`, and puts right what `fixing`
@@ -47,7 +38,7 @@ pub async fn check(
     name: &NetworkName,
     fixing: Fixing,
 ) -> Result<Checked, WiringError> {
-    let found = look_twice(host, name).await?;
+    let found = compare_twice(host, name).await?;
     let fixable = found.iter().filter(|difference| difference.fix != Fix::None);
     let mut todo: Vec<Fix> = vec![];
     for difference in fixable {
@@ -64,24 +55,24 @@ pub async fn check(
             failures.push(error.to_string());
         }
     }
-    let left = look_twice(host, name).await?;
+    let left = compare_twice(host, name).await?;
     let is_left = |difference: &Difference| left.iter().any(|left| left.is_again(difference));
     let fixed = found.into_iter().filter(|difference| !is_left(difference)).collect();
     Ok(Checked { fixed, left, failures })
 }
 
-/// What is found at two looks.
-async fn look_twice(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, WiringError> {
-    let first = look(host, name).await?;
+/// The differences that two passes find.
+async fn compare_twice(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, WiringError> {
+    let first = compare(host, name).await?;
     if first.is_empty() {
         return Ok(first);
     }
-    host.cluster().environment().sleep(BETWEEN_LOOKS).await;
-    let second = look(host, name).await?;
+    host.cluster().environment().sleep(BETWEEN_PASSES).await;
+    let second = compare(host, name).await?;
     Ok(second.into_iter().filter(|d| first.iter().any(|first| first.is_again(d))).collect())
 }
 
-async fn look(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, WiringError> {
+async fn compare(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, WiringError> {
     let data_dir = &host.config().data_dir;
     let cached = networks::cached(data_dir, name)?;
     let stored = host.cluster().network(name).await?;
@@ -91,19 +82,25 @@ async fn look(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, Wiring
         (None, Some((stored, _))) => stored,
         (None, None) => return Ok(vec![]),
     };
-    let books = Books::read(host.cluster(), data_dir, &network).await?;
-    let mut all = books.compare();
-    let links = links(host).await?;
+    let records = Records::read(host.cluster(), data_dir, &network).await?;
+    let mut all = records.compare();
+    let containers = Containers::read(links(host).await?, &records.files);
     let state = SegmentState::read(data_dir, name);
-    for reservation in &books.files.reservations {
-        all.extend(compare_container(&books, reservation, state.as_ref(), &links).await?);
+    for reservation in &records.files.reservations {
+        all.extend(compare_container(&records, reservation, state.as_ref(), &containers).await?);
     }
-    all.extend(books.files.damaged.iter().map(|damaged| judge(&network, damaged, &links)));
+    all.extend(
+        records
+            .files
+            .damaged
+            .iter()
+            .map(|damaged| damaged_reservation(&network, damaged, &containers)),
+    );
     if let Some(state) = &state {
         if !host.is_intact(state).await? {
             all.push(devices(state));
         }
-        all.extend(compare_ports(host, &books, state, &links).await?);
+        all.extend(compare_ports(host, &records, state, &containers.links).await?);
     }
     Ok(all)
 }
@@ -122,24 +119,25 @@ fn network_gone(host: &Host, network: &Network) -> Result<Difference, WiringErro
     Ok(difference(network, Kind::NetworkGone, what, remedy))
 }
 
-/// What is wrong with the container of a reservation.
+/// The difference of a reservation's container, if there is one.
 async fn compare_container(
-    books: &Books,
+    records: &Records,
     reservation: &Reservation,
     state: Option<&SegmentState>,
-    links: &Links,
+    containers: &Containers,
 ) -> Result<Option<Difference>, WiringError> {
     let (Some(host_end), Some(sandbox)) =
-        (host_end(&books.network, &reservation.holder), &reservation.sandbox)
+        (host_end(&records.network, &reservation.holder), &reservation.sandbox)
     else {
         return Ok(None);
     };
     let found = |kind, what, remedy: &str| Difference {
         addresses: reservation.addresses.clone(),
-        ..difference(&books.network, kind, what, remedy)
+        ..difference(&records.network, kind, what, remedy)
     };
-    let held = format!("{} is held by {}", shown(reservation), reservation.holder);
-    match (life(Some(sandbox), Some(&host_end), links), links.get(&host_end), state) {
+    let held = format!("{} is held by {}", reservation.shown(), reservation.holder);
+    let life = containers.life(Some(sandbox), Some(&host_end));
+    match (life, containers.links.get(&host_end), state) {
         (Life::Gone, ..) => {
             let netns = sandbox.netns.display();
             let what = format!("{held}, whose network namespace {netns} is gone");
@@ -167,15 +165,15 @@ async fn compare_container(
 /// Ports of the bridge that are containers' and that no reservation stands behind.
 async fn compare_ports(
     host: &Host,
-    books: &Books,
+    records: &Records,
     state: &SegmentState,
     links: &Links,
 ) -> Result<Vec<Difference>, WiringError> {
-    let files = &books.files;
+    let files = &records.files;
     let holders = files.reservations.iter().map(|reservation| &reservation.holder);
     let holders = holders.chain(files.damaged.iter().filter_map(|d| d.holder.as_ref()));
     let known: BTreeSet<String> =
-        holders.filter_map(|holder| host_end(&books.network, holder)).collect();
+        holders.filter_map(|holder| host_end(&records.network, holder)).collect();
     let unknown = links.values().filter(|link| {
         link.is("veth")
             && link.bridge == Some(state.bridge)
@@ -189,24 +187,24 @@ async fn compare_ports(
         // The MAC follows from the address where weft-ipam gave it. An address in a block of
         // this node's is weft-ipam's to give, and this one may be given to the next container.
         let mac = ports::other_ends_mac(host.netlink(), &link.name).await?;
-        let blocks = books.blocks.iter().map(|(block, _)| *block);
-        let mut own = blocks.flat_map(|block| books.network.addresses_of(block));
+        let blocks = records.blocks.iter().map(|(block, _)| *block);
+        let mut own = blocks.flat_map(|block| records.network.addresses_of(block));
         let used = own.find(|addresses| Some(addresses.mac) == mac);
         let host_end = &link.name;
         all.push(match used {
             Some(addresses) => Difference {
                 addresses: addresses.iter().collect(),
                 ..difference(
-                    &books.network,
+                    &records.network,
                     Kind::Unreserved,
                     format!("{addresses} is used by {whose}, which holds no address ({host_end})"),
-                    "another container can be given it: delete this one and start it anew",
+                    "another container can be given it: delete this one and start it again",
                 )
             },
             None => Difference {
                 is_note: true,
                 ..difference(
-                    &books.network,
+                    &records.network,
                     Kind::Unreserved,
                     format!("{whose} is attached and holds no address ({host_end})"),
                     "as it should be where another IPAM plugin, or none, gives addresses",
@@ -233,10 +231,10 @@ async fn cure(host: &Host, name: &NetworkName, fix: &Fix) -> Result<(), WiringEr
     Ok(cures::apply(host.cluster(), data_dir, &network, fix).await?)
 }
 
-/// Whether to put right what can be.
+/// Choice to put right what can be, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fixing {
-    /// Only look.
+    /// Only compare.
     No,
     /// Put it right.
     Yes,
@@ -270,24 +268,12 @@ fn devices(state: &SegmentState) -> Difference {
         }
         None => format!("bridge {} is missing, down or not as it was made", device::bridge(vni)),
     };
-    let remedy = "weftd makes it anew within half a minute, the next container or --fix at once";
+    let remedy = "weftd makes it again within half a minute, the next container or --fix at once";
     Difference { fix: Fix::Repair, ..difference(&state.network, Kind::Devices, what, remedy) }
 }
 
-/// The host end that an attachment of weft's has.
-pub(crate) fn host_end(network: &Network, holder: &Holder) -> Option<String> {
-    holder.attachment(network.name()).map(|attachment| device::host_end(&attachment))
-}
-
-/// Judges whether a container is there.
-pub(crate) fn life(sandbox: Option<&Sandbox>, host_end: Option<&str>, links: &Links) -> Life {
-    let has_host_end = host_end.is_some_and(|name| links.contains_key(name));
-    let evidence = Evidence { sandbox, has_host_end, ..Evidence::default() };
-    Living::observe(std::iter::empty()).judge(&evidence)
-}
-
-/// Whether the container has the interface that its address is for. Another main plugin than weft
-/// makes one too, with no host end of weft's. Where it can't be told it has.
+/// Returns whether the container has the interface that its address is for; true if that cannot be
+/// told. Another main plugin than weft makes one too, with no host end of weft's.
 async fn has_interface(holder: &Holder, sandbox: &Sandbox) -> bool {
     let Holder::Attachment { ifname, .. } = holder else { return true };
     let Ok(netns) = Netns::open(&sandbox.netns) else { return true };
@@ -298,11 +284,15 @@ async fn has_interface(holder: &Holder, sandbox: &Sandbox) -> bool {
     !matches!(inside.link(ifname.as_str()).await, Ok(None))
 }
 
-/// What to say of a reservation that cannot be read.
-fn judge(network: &Network, damaged: &Damaged, links: &Links) -> Difference {
+/// The difference of a reservation that cannot be read.
+fn damaged_reservation(
+    network: &Network,
+    damaged: &Damaged,
+    containers: &Containers,
+) -> Difference {
     let path = damaged.path.display();
     let host_end = damaged.holder.as_ref().and_then(|holder| host_end(network, holder));
-    let life = life(damaged.sandbox.as_ref(), host_end.as_deref(), links);
+    let life = containers.life(damaged.sandbox.as_ref(), host_end.as_deref());
     let (whose, remedy, fix) = match (&damaged.holder, life) {
         (Some(holder @ Holder::Attachment { .. }), Life::Gone) => (
             format!("that of {holder}, whose network namespace is gone"),
@@ -323,7 +313,7 @@ fn judge(network: &Network, damaged: &Damaged, links: &Links) -> Difference {
         (holder, _) => (
             match holder {
                 Some(holder) => format!("that of {holder}"),
-                None => "whose it is cannot be told".to_owned(),
+                None => "its holder unknown".to_owned(),
             },
             "see the operations guide under damaged files",
             Fix::None,

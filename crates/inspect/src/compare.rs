@@ -7,9 +7,10 @@ use weft_ledger::ledger::Away;
 use weft_ledger::{Holder, Reservation};
 use weft_model::{Block, Endpoint, HostNumber, PoolIndex};
 
-use crate::{Books, Damaged, Difference, Fix, Kind, shown};
+use crate::difference::{Difference, Fix, Kind};
+use crate::records::{Damaged, Records};
 
-impl Books {
+impl Records {
     fn difference(&self, kind: Kind, what: String, remedy: impl Into<String>) -> Difference {
         Difference {
             network: self.network.name().clone(),
@@ -72,9 +73,9 @@ impl Books {
                 Some(owner) => (
                     format!("node {owner}'s"),
                     "--fix, or weftd, strikes it out here; containers with addresses in it must be \
-                     made anew",
+                     started again",
                 ),
-                None => ("nobody's".to_owned(), "--fix, or weftd, takes it again"),
+                None => ("unowned".to_owned(), "--fix, or weftd, takes it again"),
             };
             let what = format!(
                 "block {block}, {} of whose addresses are held here, is {whose} in the store",
@@ -87,15 +88,15 @@ impl Books {
 
     fn compare_reservations(&self, all: &mut Vec<Difference>) {
         let mut holders: BTreeMap<(PoolIndex, HostNumber), Vec<&Reservation>> = BTreeMap::new();
-        // What is only kept gives way to whoever has the address.
+        // An address that is only kept gives way to the container that has it.
         let is_kept = |r: &&Reservation| matches!(r.holder, Holder::Kept { .. });
         for reservation in self.files.reservations.iter().filter(|r| !is_kept(r)) {
             holders.entry((reservation.pool, reservation.host)).or_default().push(reservation);
         }
         for holders in holders.values().filter(|holders| holders.len() > 1) {
             let names: Vec<String> = holders.iter().map(|r| r.holder.to_string()).collect();
-            let what = format!("{} is held by {}", shown(holders[0]), names.join(" and by "));
-            let remedy = "delete these containers but one and start them anew";
+            let what = format!("{} is held by {}", holders[0].shown(), names.join(" and by "));
+            let remedy = "delete these containers but one and start them again";
             let addresses = holders[0].addresses.clone();
             all.push(Difference { addresses, ..self.difference(Kind::HeldTwice, what, remedy) });
         }
@@ -109,14 +110,14 @@ impl Books {
             let whose = owner.filter(|owner| **owner != self.node);
             let what = format!(
                 "{} is held by {}, but {}",
-                shown(reservation),
+                reservation.shown(),
                 reservation.holder,
                 whose.map_or_else(
                     || "is not this node's to use".to_owned(),
                     |owner| format!("belongs to node {owner}")
                 )
             );
-            let remedy = "delete the container and start it anew";
+            let remedy = "delete the container and start it again";
             all.push(Difference {
                 addresses: reservation.addresses.clone(),
                 ..self.difference(Kind::Stranded, what, remedy)
@@ -129,8 +130,9 @@ impl Books {
                 })
             {
                 let what = format!(
-                    "{} is held by {}, borrowed from node {}, but the store knows nothing of the loan",
-                    shown(reservation),
+                    "{} is held by {}, borrowed from node {}, but the store knows nothing of the \
+                     loan",
+                    reservation.shown(),
                     reservation.holder,
                     loan.lender
                 );
@@ -139,7 +141,7 @@ impl Books {
                     ..self.difference(
                         Kind::LoanUnknown,
                         what,
-                        "weftd takes the container off the network; delete it and start it anew",
+                        "weftd takes the container off the network; delete it and start it again",
                     )
                 });
             }
@@ -150,7 +152,7 @@ impl Books {
         self.files.reservations.iter().filter(move |r| (r.pool, r.host) == place)
     }
 
-    /// What the store says of single addresses.
+    /// Single addresses that the store lists.
     fn compare_endpoints(&self, all: &mut Vec<Difference>) {
         for (address, stored) in &self.view.endpoints {
             let endpoint = &stored.record;
@@ -163,14 +165,14 @@ impl Books {
         }
     }
 
-    /// An address that lives here, by the store, unless somebody has it here.
+    /// An address that lives here according to the store, unless it is held here.
     fn unused(
         &self,
         address: IpAddr,
         place: (PoolIndex, HostNumber),
         endpoint: &Endpoint,
     ) -> Option<Difference> {
-        // Somebody may have it whose reservation cannot be read.
+        // A reservation that cannot be read may be of it.
         let may_be = |d: &Damaged| d.addresses.is_empty() || d.addresses.contains(&address);
         if self.held_at(place).any(|r| !is_lent(r)) || self.files.damaged.iter().any(may_be) {
             return None;
@@ -188,7 +190,8 @@ impl Books {
         Some(Difference { addresses: vec![address], fix, ..difference })
     }
 
-    /// An address of an own block that lives elsewhere, by the store, unless it is set aside here.
+    /// An address of an own block that lives elsewhere according to the store, unless it is set
+    /// aside here.
     fn not_set_aside(
         &self,
         address: IpAddr,
@@ -203,7 +206,7 @@ impl Books {
         let (state, remedy, fix) = if let Some(reservation) = self.held_at(place).next() {
             (
                 format!("held by {} here", reservation.holder),
-                "delete one of both containers and start it anew",
+                "delete one of both containers and start it again",
                 Fix::None,
             )
         } else {
@@ -215,7 +218,7 @@ impl Books {
         Some(Difference { addresses: vec![address], fix, ..difference })
     }
 
-    /// What is set aside for others.
+    /// Addresses that are set aside for others.
     fn compare_lent(&self, all: &mut Vec<Difference>) {
         for reservation in &self.files.reservations {
             let Holder::Lent { node, loan, .. } = &reservation.holder else { continue };
@@ -224,13 +227,13 @@ impl Books {
             if asked || reservation.addresses.iter().any(stands) {
                 continue;
             }
-            let address = shown(reservation);
+            let address = reservation.shown();
             let what = format!("{address} is set aside for node {node}, which does not have it");
             let remedy = "weftd takes it back within seconds; --fix does it now";
             all.push(Difference {
                 addresses: reservation.addresses.clone(),
                 fix: Fix::Reclaim,
-                ..self.difference(Kind::LentToNobody, what, remedy)
+                ..self.difference(Kind::LentWithoutBorrower, what, remedy)
             });
         }
     }
@@ -252,12 +255,12 @@ impl Books {
                 continue;
             }
             let what = format!(
-                "the index counts {index} addresses of block {block} as held; there are reservations \
-                 of {held}"
+                "the index counts {index} addresses of block {block} as held; there are \
+                 reservations of {held}"
             );
             // A new index would not know of an address whose reservation cannot be read.
             let (fix, remedy) = if self.files.damaged.is_empty() {
-                (Fix::Reindex, "--fix makes the index anew")
+                (Fix::Reindex, "--fix makes the index again")
             } else {
                 (Fix::None, "put the damaged reservations right first")
             };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use weft_allocator::claim::Target;
-use weft_allocator::release::{Reason, free};
+use weft_allocator::release::{Reason, free, release};
 use weft_allocator::{AllocatorError, lending, ownership, returns};
 use weft_cluster::{Cluster, environment, networks};
 use weft_files::FileError;
@@ -37,7 +37,7 @@ pub(crate) async fn apply(
         Fix::None | Fix::Repair => {}
         Fix::Adopt(block) => {
             let lock = ownership::lock_claims(cluster, &ledger).await?;
-            // By now it may have been given back, and is not to be claimed again.
+            // It may have been given back since, and is not to be claimed again.
             let record = cluster.block_record(&name, block).await?;
             if record.is_some_and(|stored| stored.record.node == *cluster.node()) {
                 ownership::claim(cluster, ledger, Target::Exactly(*block), &lock).await?;
@@ -52,7 +52,7 @@ pub(crate) async fn apply(
         }
         Fix::Discard(holder) => {
             if matches!(ledger.reservation(holder), Err(FileError::Damaged { .. })) {
-                ledger.release(holder)?;
+                release(data_dir, &name, holder, Reason::Operator)?;
             }
         }
         Fix::Tidy => {

@@ -1,7 +1,8 @@
 //! Kinds of differences between cluster store, ledger and kernel.
 //!
-//! Store and files are never read at one moment, so a single reading can show a difference that is only
-//! a change under way. Callers that report differences read twice; see [`Difference::is_again`].
+//! Store and files are never read at one moment, so a single reading can show a difference that is
+//! only a change under way. Callers that report differences read twice; see
+//! [`Difference::is_again`].
 
 use std::net::IpAddr;
 
@@ -10,7 +11,7 @@ use weft_ledger::ledger::Away;
 use weft_ledger::{Holder, Reservation};
 use weft_model::{Block, NetworkName};
 
-/// What kind of difference it is.
+/// Kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
@@ -36,40 +37,41 @@ pub enum Kind {
     HeldTwice,
     /// A borrowed address of whose loan the store knows nothing.
     LoanUnknown,
-    /// The store says that an address lives here, and nobody holds it.
+    /// The store lists an address as being here, and no reservation is of it.
     EndpointUnused,
     /// An address of an own block lives on another node, and is not set aside.
     NotSetAside,
     /// An address is set aside for another node, and does not live there.
-    LentToNobody,
+    #[serde(rename = "lentToNobody")]
+    LentWithoutBorrower,
     /// The index counts other addresses as held than there are reservations.
     Index,
     /// The network's devices are not as they were made.
     Devices,
 }
 
-/// What would put a difference right.
+/// Cure of a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fix {
     /// Nothing that can be done without an administrator's judgement.
     None,
     /// Enter the block.
     Adopt(Block),
-    /// Take the blocks that are nobody's again, strike out those that are others'.
+    /// Take the unowned blocks again, strike out those that other nodes own.
     Verify,
     /// Release this very reservation.
     Release(Box<Reservation>),
     /// Release the damaged reservation of this holder.
     Discard(Holder),
-    /// Give back what is borrowed for nothing.
+    /// Give back the borrowed addresses that are free.
     Tidy,
-    /// Take back what is lent to nobody.
+    /// Take back the lent addresses that no node has.
     Reclaim,
     /// Set the address aside.
     SetAside(Block, Away),
-    /// Make the index anew.
+    /// Make the index again.
     Reindex,
-    /// Make the devices anew.
+    /// Make the devices again.
     Repair,
 }
 
@@ -77,25 +79,25 @@ pub enum Fix {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
-    /// In which network.
+    /// The network.
     pub network: NetworkName,
-    /// Of what kind.
+    /// Its kind.
     pub kind: Kind,
-    /// Which addresses it is about, where it is about single ones.
+    /// The addresses that it is about; empty if it is not about single ones.
     pub addresses: Vec<IpAddr>,
-    /// What is wrong, in words.
+    /// The difference, in words.
     pub what: String,
-    /// What to do about it, in words.
+    /// The remedy, in words.
     pub remedy: String,
-    /// Whether it may well be as it should.
+    /// True if all may be as it should.
     pub is_note: bool,
-    /// What `--fix` does about it.
+    /// The cure that `--fix` carries out.
     #[serde(skip)]
     pub fix: Fix,
 }
 
 impl Difference {
-    /// Whether `other`, from another look, is about the same.
+    /// Returns whether `other`, from another pass, is about the same.
     pub fn is_again(&self, other: &Self) -> bool {
         let about = |d: &Self| (d.network.clone(), d.kind, d.addresses.clone(), d.what.clone());
         about(self) == about(other)

@@ -11,7 +11,7 @@ use weft_ledger::ledger::Counts;
 use weft_ledger::{Holder, HolderKey, Ledger, Reservation, Sandbox};
 use weft_model::{Block, LoanId, Network, NodeName};
 
-/// How often to read what others are changing meanwhile.
+/// Attempts to read what others are changing meanwhile.
 const TRIES: usize = 5;
 
 /// A reservation file that cannot be read, and what can still be told from it.
@@ -19,7 +19,7 @@ const TRIES: usize = 5;
 pub struct Damaged {
     /// The file.
     pub path: PathBuf,
-    /// Whose it is, by its name.
+    /// Its holder, by its name.
     pub holder: Option<Holder>,
     /// The addresses, if the damage spared them.
     pub addresses: Vec<IpAddr>,
@@ -79,9 +79,9 @@ impl Files {
     }
 }
 
-/// What this node's files and the store say of one network.
+/// This node's files and the store's entries of one network.
 #[derive(Debug, Clone)]
-pub struct Books {
+pub struct Records {
     /// This node.
     pub node: NodeName,
     /// The network, as this node has it.
@@ -94,20 +94,20 @@ pub struct Books {
     pub stranded: Vec<Reservation>,
     /// Loans that are on their way back.
     pub returns: Vec<LoanId>,
-    /// What could not be read of the ledger, in words.
+    /// The parts of the ledger that could not be read, in words.
     pub damage: Vec<String>,
-    /// What the store says.
+    /// The store's entries.
     pub view: NetworkView,
 }
 
-impl Books {
-    /// Reads what files and store say of `network`.
+impl Records {
+    /// Reads what files and store have of `network`.
     pub async fn read(
         cluster: &Cluster,
         data_dir: &Path,
         network: &Network,
     ) -> Result<Self, AllocatorError> {
-        let mut books = Self {
+        let mut records = Self {
             node: cluster.node().clone(),
             network: network.clone(),
             blocks: vec![],
@@ -117,30 +117,33 @@ impl Books {
             damage: vec![],
             view: NetworkView::default(),
         };
-        // A look leaves no directories behind where there is no ledger.
+        // A pass leaves no directories behind if there is no ledger.
         if let Some(cached) = networks::cached(data_dir, network.name())? {
             let ledger = Ledger::open(data_dir, cached)?;
             for _ in 0..TRIES {
-                books.damage.clear();
-                books.blocks = books.spared(ledger.usage())?;
-                books.files = Files::read(&ledger)?;
-                let again = books.spared(ledger.usage())?;
-                if books.blocks == again {
+                records.damage.clear();
+                records.blocks = records.noting_damage(ledger.usage())?;
+                records.files = Files::read(&ledger)?;
+                let again = records.noting_damage(ledger.usage())?;
+                if records.blocks == again {
                     break;
                 }
             }
-            books.damage.dedup();
-            if books.damage.is_empty() {
-                books.stranded = books.spared(ledger.stranded())?;
+            records.damage.dedup();
+            if records.damage.is_empty() {
+                records.stranded = records.noting_damage(ledger.stranded())?;
             }
-            books.returns = ledger.returns()?;
+            records.returns = ledger.returns()?;
         }
-        books.view = cluster.network_view(network.name()).await?;
-        Ok(books)
+        records.view = cluster.network_view(network.name()).await?;
+        Ok(records)
     }
 
-    /// What was read, or nothing where a file is damaged.
-    fn spared<T: Default>(&mut self, read: Result<T, FileError>) -> Result<T, AllocatorError> {
+    /// The value that was read; the default if a file is damaged, which is noted.
+    fn noting_damage<T: Default>(
+        &mut self,
+        read: Result<T, FileError>,
+    ) -> Result<T, AllocatorError> {
         match read {
             Err(error @ FileError::Damaged { .. }) => {
                 self.damage.push(error.to_string());
@@ -149,9 +152,4 @@ impl Books {
             read => Ok(read?),
         }
     }
-}
-
-/// The addresses of a reservation, in words.
-pub fn shown(reservation: &Reservation) -> String {
-    reservation.shown()
 }

@@ -2,18 +2,20 @@
 
 use std::net::IpAddr;
 
-use crate::Files;
 use weft_allocator::AllocatorError;
-use weft_allocator::release::{Reason, free};
+use weft_allocator::liveness::Life;
+use weft_allocator::release::{Reason, free, release};
 use weft_cluster::{ClusterError, networks};
 use weft_files::FileError;
 use weft_ledger::{Holder, Ledger};
 use weft_model::{Network, NetworkName, NodeName};
 
-use crate::check::{Life, host_end, life, links};
+use crate::containers::{Containers, host_end, links};
 use weft_wiring::{Host, WiringError};
 
-/// Whether to free an address whose container may be there.
+use crate::records::Files;
+
+/// Choice to free an address whose container may be there, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
     /// Refuse.
@@ -36,20 +38,20 @@ pub enum ReleaseError {
         /// The network.
         network: NetworkName,
     },
-    /// Nobody holds it.
+    /// No reservation of it is on this node.
     #[error("address {address} of network {network} is not held by anybody on this node{hint}")]
     NotHeld {
         /// The address.
         address: IpAddr,
         /// The network.
         network: NetworkName,
-        /// Where it may be held, in words.
+        /// A place at which it may be held, in words.
         hint: String,
     },
     /// It is held on another node.
     #[error(
-        "address {address} of network {network} lies in a block of node {owner}, and only that node \
-         knows who holds it; run this command there"
+        "address {address} of network {network} lies in a block of node {owner}, and only that \
+         node knows who holds it; run this command there"
     )]
     Elsewhere {
         /// The address.
@@ -92,7 +94,7 @@ pub enum ReleaseError {
         network: NetworkName,
         /// The container.
         holder: String,
-        /// What is known of it, in words.
+        /// Its state, in words.
         state: String,
     },
 }
@@ -118,9 +120,9 @@ impl From<AllocatorError> for ReleaseError {
 /// An address that was released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Released {
-    /// Who held it.
+    /// Its holder until now.
     pub holder: Holder,
-    /// What is known of that container.
+    /// Judgement on that container.
     pub life: Life,
     /// The owner of the block, if the address was borrowed.
     pub lender: Option<NodeName>,
@@ -145,7 +147,7 @@ pub async fn release_address(
     };
     let ledger = Ledger::open(data_dir, network.clone())?;
     let files = Files::read(&ledger)?;
-    let links = links(host).await?;
+    let containers = Containers::read(links(host).await?, &files);
     let (mut held, mut lent) = (vec![], None);
     for reservation in files.reservations.iter().filter(|r| r.addresses.contains(&address)) {
         match &reservation.holder {
@@ -177,7 +179,7 @@ pub async fn release_address(
         let life = match holder {
             // There is no container.
             Holder::Kept { .. } => Life::Gone,
-            _ => life(sandbox, host_end.as_deref(), &links),
+            _ => containers.life(sandbox, host_end.as_deref()),
         };
         if life != Life::Gone && force == Force::No {
             let state = match (life, sandbox) {
@@ -196,7 +198,7 @@ pub async fn release_address(
         match files.reservations.iter().find(|reservation| reservation.holder == one.holder) {
             Some(reservation) => drop(free(&ledger, reservation, Reason::Operator)?),
             // Its file is damaged: only the name tells.
-            None => drop(ledger.release(&one.holder)?),
+            None => drop(release(data_dir, name, &one.holder, Reason::Operator)?),
         }
     }
     let kept = Files::read(&ledger)?.reservations.into_iter().find(|reservation| {

@@ -46,7 +46,7 @@ fn held(id: &str, host: u64) -> Reservation {
 }
 
 /// A node that has one block, holds two of its addresses itself, and has lent one.
-fn books() -> Books {
+fn agreeing() -> Records {
     let lent = json!({"lent": {"pool": 0, "host": 9, "node": "b", "loan": "0000000000000001"}});
     let reservations = vec![reservation(&json!("node"), 2), held("c1", 3), reservation(&lent, 9)];
     let mut view = NetworkView::default();
@@ -57,7 +57,7 @@ fn books() -> Books {
         "10.9.0.9".parse().unwrap(),
         Stored { record: endpoint, revision: Revision::new(1) },
     );
-    Books {
+    Records {
         node: node("a"),
         network: network(),
         blocks: vec![("0-0-4".parse().unwrap(), Counts { free: 11, reserved: 3 })],
@@ -79,124 +79,127 @@ fn endpoint(at: &str, loan: u64) -> Endpoint {
 }
 
 /// Kinds, addresses and fixes of what is found.
-fn found(books: &Books) -> Vec<(Kind, String, Fix)> {
-    let all = books.compare();
+fn found(records: &Records) -> Vec<(Kind, String, Fix)> {
+    let all = records.compare();
     all.into_iter()
         .map(|d| (d.kind, d.addresses.first().map_or_else(String::new, ToString::to_string), d.fix))
         .collect()
 }
 
 #[test]
-fn books_that_agree_have_no_difference() {
-    assert_eq!(books().compare(), []);
+fn finds_no_difference_in_records_that_agree() {
+    assert_eq!(agreeing().compare(), []);
 }
 
 #[test]
-fn a_block_that_only_the_store_gives_to_this_node_is_to_be_entered() {
-    let mut books = books();
+fn enters_block_that_only_the_store_gives_to_this_node() {
+    let mut records = agreeing();
     let block = "0-32-4".parse().unwrap();
-    books.view.blocks.insert(block, node("a"));
+    records.view.blocks.insert(block, node("a"));
     // Its reservations seem stranded as long as it is missing.
-    books.files.reservations.push(held("c2", 40));
-    books.stranded = vec![held("c2", 40)];
-    assert_eq!(found(&books), [(Kind::BlockNotEntered, String::new(), Fix::Adopt(block))]);
+    records.files.reservations.push(held("c2", 40));
+    records.stranded = vec![held("c2", 40)];
+    assert_eq!(found(&records), [(Kind::BlockNotEntered, String::new(), Fix::Adopt(block))]);
 }
 
 #[test]
-fn a_block_that_the_store_gives_to_nobody_or_to_another_is_not_owned() {
-    let mut books = books();
-    books.view.endpoints.clear();
-    books.files.reservations.pop();
-    books.blocks[0].1.reserved = 2;
+fn reports_block_unowned_or_owned_by_another_node() {
+    let mut records = agreeing();
+    records.view.endpoints.clear();
+    records.files.reservations.pop();
+    records.blocks[0].1.reserved = 2;
     let block: Block = "0-0-4".parse().unwrap();
-    books.view.blocks.remove(&block);
-    assert_eq!(found(&books), [(Kind::BlockNotOwned, String::new(), Fix::Verify)]);
-    assert!(books.compare()[0].what.contains("nobody's"));
-    books.view.blocks.insert(block, node("b"));
-    assert!(books.compare()[0].what.contains("node b's"));
+    records.view.blocks.remove(&block);
+    assert_eq!(found(&records), [(Kind::BlockNotOwned, String::new(), Fix::Verify)]);
+    assert!(records.compare()[0].what.contains("is unowned in the store"));
+    records.view.blocks.insert(block, node("b"));
+    assert!(records.compare()[0].what.contains("node b's"));
 }
 
 #[test]
-fn an_address_whose_block_went_away_is_stranded() {
-    let mut books = books();
+fn reports_address_stranded_if_its_block_went_away() {
+    let mut records = agreeing();
     let stranded = held("c2", 20);
-    books.files.reservations.push(stranded.clone());
-    books.stranded.push(stranded);
-    assert_eq!(found(&books), [(Kind::Stranded, "10.9.0.20".into(), Fix::None)]);
-    assert!(books.compare()[0].what.contains("belongs to node b"));
+    records.files.reservations.push(stranded.clone());
+    records.stranded.push(stranded);
+    assert_eq!(found(&records), [(Kind::Stranded, "10.9.0.20".into(), Fix::None)]);
+    assert!(records.compare()[0].what.contains("belongs to node b"));
 }
 
 #[test]
-fn loans_are_known_to_both_sides() {
-    let back = |books: &mut Books, at: &str| {
+fn reports_loans_that_only_one_side_knows() {
+    let back = |records: &mut Records, at: &str| {
         let endpoint = Stored { record: endpoint(at, 7), revision: Revision::new(7) };
-        books.view.endpoints.insert("10.9.0.20".parse().unwrap(), endpoint);
+        records.view.endpoints.insert("10.9.0.20".parse().unwrap(), endpoint);
     };
     let mut borrowed = held("c2", 20);
     borrowed.loan = Some(weft_ledger::reservation::Loan { id: LoanId::new(7), lender: node("b") });
 
-    let mut unknown = books();
+    let mut unknown = agreeing();
     unknown.files.reservations.push(borrowed.clone());
     assert_eq!(found(&unknown), [(Kind::LoanUnknown, "10.9.0.20".into(), Fix::None)]);
     back(&mut unknown, "a");
     assert_eq!(unknown.compare(), []);
 
-    let mut unused = books();
+    let mut unused = agreeing();
     back(&mut unused, "a");
     assert_eq!(found(&unused), [(Kind::EndpointUnused, "10.9.0.20".into(), Fix::Tidy)]);
 
-    let mut lent_to_nobody = books();
-    lent_to_nobody.view.endpoints.clear();
-    assert_eq!(found(&lent_to_nobody), [(Kind::LentToNobody, "10.9.0.9".into(), Fix::Reclaim)]);
+    let mut lent_without_borrower = agreeing();
+    lent_without_borrower.view.endpoints.clear();
+    assert_eq!(
+        found(&lent_without_borrower),
+        [(Kind::LentWithoutBorrower, "10.9.0.9".into(), Fix::Reclaim)]
+    );
 }
 
 #[test]
-fn a_lent_address_is_set_aside_unless_a_container_has_it() {
-    let mut books = books();
+fn sets_lent_address_aside_unless_a_container_has_it() {
+    let mut records = agreeing();
     let endpoint = Stored { record: endpoint("b", 5), revision: Revision::new(5) };
-    books.view.endpoints.insert("10.9.0.5".parse().unwrap(), endpoint);
+    records.view.endpoints.insert("10.9.0.5".parse().unwrap(), endpoint);
     let away = Away { host: HostNumber::new(5), node: node("b"), loan: Some(LoanId::new(5)) };
     let fix = Fix::SetAside("0-0-4".parse().unwrap(), away);
-    assert_eq!(found(&books), [(Kind::NotSetAside, "10.9.0.5".into(), fix)]);
-    books.files.reservations.push(held("c2", 5));
-    books.blocks[0].1.reserved = 4;
-    assert_eq!(found(&books), [(Kind::NotSetAside, "10.9.0.5".into(), Fix::None)]);
+    assert_eq!(found(&records), [(Kind::NotSetAside, "10.9.0.5".into(), fix)]);
+    records.files.reservations.push(held("c2", 5));
+    records.blocks[0].1.reserved = 4;
+    assert_eq!(found(&records), [(Kind::NotSetAside, "10.9.0.5".into(), Fix::None)]);
 }
 
 #[test]
-fn two_holders_of_one_address_are_both_named() {
-    let mut books = books();
-    books.files.reservations.push(held("c2", 3));
-    assert_eq!(found(&books), [(Kind::HeldTwice, "10.9.0.3".into(), Fix::None)]);
-    let what = &books.compare()[0].what;
+fn names_both_holders_of_one_address() {
+    let mut records = agreeing();
+    records.files.reservations.push(held("c2", 3));
+    assert_eq!(found(&records), [(Kind::HeldTwice, "10.9.0.3".into(), Fix::None)]);
+    let what = &records.compare()[0].what;
     assert!(what.contains("c1/eth0") && what.contains("c2/eth0"), "{what}");
 }
 
 #[test]
-fn the_index_counts_what_is_reserved_give_or_take_what_cannot_be_read() {
-    let mut books = books();
-    books.blocks[0].1.reserved = 4;
-    assert_eq!(found(&books), [(Kind::Index, String::new(), Fix::Reindex)]);
+fn compares_index_with_reservations_as_far_as_they_can_be_read() {
+    let mut records = agreeing();
+    records.blocks[0].1.reserved = 4;
+    assert_eq!(found(&records), [(Kind::Index, String::new(), Fix::Reindex)]);
     let damaged = Damaged::of("/reservations/c2@eth0".into(), b"");
-    books.files.damaged.push(damaged);
-    assert_eq!(books.compare(), []);
+    records.files.damaged.push(damaged);
+    assert_eq!(records.compare(), []);
     // A new index would not know of the damaged one's address.
-    books.blocks[0].1.reserved = 5;
-    assert_eq!(found(&books), [(Kind::Index, String::new(), Fix::None)]);
-    books.blocks[0].1.reserved = 2;
-    assert_eq!(found(&books), [(Kind::Index, String::new(), Fix::None)]);
+    records.blocks[0].1.reserved = 5;
+    assert_eq!(found(&records), [(Kind::Index, String::new(), Fix::None)]);
+    records.blocks[0].1.reserved = 2;
+    assert_eq!(found(&records), [(Kind::Index, String::new(), Fix::None)]);
 }
 
 #[test]
-fn a_ledger_that_cannot_be_read_is_not_compared() {
-    let mut books = books();
-    books.blocks.clear();
-    books.damage = vec!["blocks/0-0-4 is damaged".into()];
-    assert_eq!(found(&books), [(Kind::DamagedFile, String::new(), Fix::None)]);
+fn compares_nothing_with_damaged_ledger() {
+    let mut records = agreeing();
+    records.blocks.clear();
+    records.damage = vec!["blocks/0-0-4 is damaged".into()];
+    assert_eq!(found(&records), [(Kind::DamagedFile, String::new(), Fix::None)]);
 }
 
 #[test]
-fn a_damaged_reservation_tells_what_it_still_can() {
+fn reads_intact_fields_of_damaged_reservation() {
     let mut whole = held("c1", 3);
     whole.sandbox =
         Some(Sandbox { netns: "/run/netns/c1".into(), identity: Some(Inode::new(4, 99)) });

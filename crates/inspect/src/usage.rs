@@ -1,4 +1,4 @@
-//! How much of a network is in use, as far as this node can know.
+//! Use of a network's addresses and blocks, as far as this node can know.
 //!
 //! The cluster knows who owns which block and which addresses are lent. How many addresses of a
 //! block are held only its owner knows.
@@ -13,21 +13,22 @@ use weft_model::{
     Block, Endpoint, HostNumber, Network, NetworkName, NodeName, Pool, PoolIndex, Subnet,
 };
 
-use crate::Files;
 use weft_allocator::AllocatorError;
 use weft_cluster::{Cluster, Stored, networks};
 
-/// How much of a network is in use.
+use crate::records::Files;
+
+/// Use of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkUsage {
     /// The network.
     pub network: NetworkName,
-    /// How many addresses there are for containers and hosts.
+    /// Number of addresses for containers and hosts.
     pub addresses: u64,
-    /// How many of them lie in blocks that have an owner.
+    /// Number of them in blocks that have an owner.
     pub owned: u64,
-    /// How many blocks its pools are cut into.
+    /// Number of blocks that its pools are cut into.
     pub blocks_total: u64,
     /// Its pools.
     pub pools: Vec<PoolUsage>,
@@ -37,40 +38,40 @@ pub struct NetworkUsage {
     pub blocks: Vec<BlockUsage>,
 }
 
-/// How much of a pool is owned.
+/// Ownership of a pool's addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolUsage {
-    /// Which pool.
+    /// The pool.
     pub pool: PoolIndex,
     /// Its subnets.
     pub subnets: Vec<Subnet>,
-    /// How many addresses it has for containers and hosts.
+    /// Number of its addresses for containers and hosts.
     pub addresses: u64,
-    /// How many of them lie in blocks that have an owner.
+    /// Number of them in blocks that have an owner.
     pub owned: u64,
-    /// How many of them lie in blocks that have none.
+    /// Number of them in blocks that have none.
     pub unowned: u64,
 }
 
-/// What a node has of a network.
+/// A node's part of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeUsage {
     /// The node.
     pub node: NodeName,
-    /// How many blocks it owns.
+    /// Number of blocks that it owns.
     pub blocks: usize,
-    /// How many addresses these have.
+    /// Number of addresses in these.
     pub addresses: u64,
-    /// How many addresses of other nodes' blocks it has borrowed.
+    /// Number of addresses of other nodes' blocks that it has borrowed.
     pub borrowed: u64,
-    /// What became of the addresses in its blocks.
+    /// Use of the addresses in its blocks.
     #[serde(flatten)]
     pub parts: Parts,
 }
 
-/// What became of a block.
+/// Use of a block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockUsage {
@@ -78,14 +79,14 @@ pub struct BlockUsage {
     pub block: Block,
     /// Its owner.
     pub node: NodeName,
-    /// How many addresses it has.
+    /// Number of its addresses.
     pub addresses: u64,
-    /// What became of these.
+    /// Use of these.
     #[serde(flatten)]
     pub parts: Parts,
 }
 
-/// What became of the addresses of a block, or of several.
+/// Use of the addresses of a block, or of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parts {
@@ -98,7 +99,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// How many addresses are in use, if that is known.
+    /// Number of addresses in use, if that is known.
     pub fn used(&self) -> Option<u64> {
         Some(self.held? + self.lent)
     }
@@ -132,7 +133,7 @@ pub async fn read(
     Ok(of(network, &blocks, &endpoints, &own))
 }
 
-/// How many addresses of each own block are set aside for other nodes.
+/// Number of addresses of each own block that are set aside for other nodes.
 fn lent(files: &Files, ledger: &Ledger) -> BTreeMap<Block, u64> {
     let mut lent = BTreeMap::new();
     for reservation in &files.reservations {
@@ -146,7 +147,7 @@ fn lent(files: &Files, ledger: &Ledger) -> BTreeMap<Block, u64> {
     lent
 }
 
-/// Puts together what the store says and what this node knows of its `own` blocks.
+/// Use of `network` from the store's entries and from what this node knows of its `own` blocks.
 pub fn of(
     network: &Network,
     blocks: &BTreeMap<Block, NodeName>,
@@ -179,7 +180,7 @@ pub fn of(
     let blocks: Vec<BlockUsage> = blocks.iter().map(block_usage).collect();
 
     let mut nodes: BTreeMap<&NodeName, NodeUsage> = BTreeMap::new();
-    let nobody = |name: &NodeName| NodeUsage {
+    let unused = |name: &NodeName| NodeUsage {
         node: name.clone(),
         blocks: 0,
         addresses: 0,
@@ -187,13 +188,13 @@ pub fn of(
         parts: Parts { held: Some(0), lent: 0, free: Some(0) },
     };
     for block in &blocks {
-        let node = nodes.entry(&block.node).or_insert_with(|| nobody(&block.node));
+        let node = nodes.entry(&block.node).or_insert_with(|| unused(&block.node));
         node.blocks += 1;
         node.addresses += block.addresses;
         node.parts.add(block.parts);
     }
     for (name, hosts) in borrowed {
-        nodes.entry(name).or_insert_with(|| nobody(name)).borrowed = hosts.len() as u64;
+        nodes.entry(name).or_insert_with(|| unused(name)).borrowed = hosts.len() as u64;
     }
     let nodes = nodes.into_values().collect();
 
@@ -223,7 +224,7 @@ pub fn of(
     }
 }
 
-/// How many host numbers from `from` to `to` may be handed out. A pool may have four thousand
+/// Number of host numbers from `from` to `to` that may be handed out. A pool may have four thousand
 /// million of them, so whole stretches are asked about, between the numbers at which anything can
 /// change.
 pub fn assignable(pool: &Pool, from: HostNumber, to: HostNumber) -> u64 {
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_counted_as_they_are_handed_out() {
+    fn counts_addresses_as_they_are_handed_out() {
         let plain = ipv4("10.9.0.0/22");
         let mut odd = ipv4("10.9.0.0/22");
         odd.exclude = vec!["10.9.1.0/25".parse().unwrap(), "10.9.1.64/32".parse().unwrap()];
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_a_vast_pool_are_counted_at_once() {
+    fn counts_addresses_of_vast_pool_at_once() {
         let family = FamilyRecord::new("fd00:9::/64".parse().unwrap());
         let network = network(PoolRecord { ipv6: Some(family), ..PoolRecord::default() });
         let usage = of(&network, &BTreeMap::new(), &BTreeMap::new(), &BTreeMap::new());
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_owner_knows_is_left_open() {
+    fn leaves_open_what_only_the_owner_knows() {
         let network = network(ipv4("10.9.0.0/24"));
         let blocks = BTreeMap::from([
             ("0-0-4".parse().unwrap(), node("a")),

@@ -17,9 +17,11 @@ pub use weft_datapath::netns::Entry;
 use weft_datapath::netns::Netns;
 use weft_model::{Attachment, IfName, MacAddr, Network, NetworkName, NetworkSpec, device};
 
-use crate::setup::OwnAddress;
+use crate::error::WiringError;
+use crate::host::Host;
+use crate::node_address::OwnAddress;
+use crate::segment_state::SegmentState;
 use crate::undo::Undo;
-use crate::{Host, SegmentState, WiringError};
 
 /// A network that is on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,8 @@ pub enum WiringError {
     Datapath(#[from] DatapathError),
     /// The interface is there already.
     #[error(
-        "interface {ifname} exists in the container, or {attachment} is attached already; DEL it first ({source})"
+        "interface {ifname} exists in the container, or {attachment} is attached already; \
+         DEL it first ({source})"
     )]
     InterfaceExists {
         /// The name of the container's end.
@@ -30,8 +31,9 @@ pub enum WiringError {
     },
     /// The network's packets do not fit into the underlay's.
     #[error(
-        "network {network} has mtu {wanted}, but underlay interface {underlay} of this node carries \
-         no more than {possible} inside VXLAN; lower the network's mtu or raise the underlay's"
+        "network {network} has mtu {wanted}, but underlay interface {underlay} of this node \
+         carries no more than {possible} inside VXLAN; lower the network's mtu or raise the \
+         underlay's"
     )]
     MtuTooLarge {
         /// The network.
@@ -45,10 +47,10 @@ pub enum WiringError {
     },
     /// The network is another one than the one that this host has by that name.
     #[error(
-        "network {network} was removed and made anew with vni {new}, and this host still has \
+        "network {network} was removed and created again with vni {new}, and this host still has \
          containers in the old one (vni {old}); stop those first"
     )]
-    MadeAnew {
+    Recreated {
         /// The network.
         network: NetworkName,
         /// The VNI that this host has it with.

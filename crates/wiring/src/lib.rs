@@ -1,26 +1,41 @@
-//! A network on this host: where what the cluster says ([`weft_cluster`]) becomes what the kernel has
-//! ([`weft_datapath`]).
+//! A network on this host: where what the cluster says ([`weft_cluster`]) becomes what the kernel
+//! has ([`weft_datapath`]).
 //!
 //! Plugin, agent and command line all come here, so that a bridge that the plugin made and one that
 //! the agent repaired are the same bridge.
 //!
-//! - [`attach`], [`detach`]: connect a container and take it off again.
-//! - [`setup`]: makes, adopts and repairs the network's devices and firewall rules.
-//! - [`network_removal`]: takes them away again.
-//! - [`state`]: what was made, noted for the plugin's hot path.
-//! - [`undo`]: what a failed attempt takes back.
-//! - [`peer_table`]: which remote addresses the kernel must know.
+//! - [`host`]: the host itself: configuration, cluster, kernel, underlay, locks.
+//! - `ensure`: makes a network on this host; `node_address`: the host's own address in it;
+//!   `segment_spec`: the devices that it is to have.
+//! - `repair`: puts back what was lost; `rejoin`: ports of the bridge.
+//! - [`segment_state`]: what was made, noted for the plugin's hot path.
+//! - [`peer_table`]: the remote addresses that the kernel must know; `program_peers`: programs
+//!   them.
+//! - [`attach`], [`detach`]: connect a container and take it off again; [`undo`]: what a failed
+//!   attempt takes back.
+//! - [`attachment_check`]: an attachment compared with what it should be.
+//! - [`network_removal`]: takes a network away again; `host_ends`: the containers that are in it.
+//!
+//! No module uses one that uses it.
 
 pub mod attach;
+pub mod attachment_check;
 pub mod detach;
+mod ensure;
 mod error;
+pub mod host;
+mod host_ends;
 pub mod network_removal;
+mod node_address;
 pub mod peer_table;
-pub mod setup;
-pub mod state;
+mod program_peers;
+mod rejoin;
+mod repair;
+mod segment_spec;
+pub mod segment_state;
 pub mod undo;
-mod vteps;
 
 pub use error::WiringError;
-pub use setup::Host;
-pub use state::SegmentState;
+pub use host::{Host, selector};
+pub use node_address::OwnAddress;
+pub use segment_state::SegmentState;

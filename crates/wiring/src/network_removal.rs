@@ -1,29 +1,30 @@
 //! Takes a network away from this host.
 //!
 //! The first step is the one that counts: the network's directory is renamed, under the lock that
-//! every reservation takes. From then on no process of this host finds the network, and what is left
-//! of it is known from the renamed directory, so that whoever comes after a crash can finish.
+//! every reservation takes. From then on no process of this host finds the network, and what is
+//! left of it is known from the renamed directory, so that the process that comes after a crash can
+//! finish.
 
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
 use weft_cluster::networks;
-use weft_datapath::link::Link;
 use weft_datapath::{firewall, segment};
 use weft_files::FileError;
 use weft_ledger::Ledger;
 use weft_ledger::layout::{NetworkDir, networks_dir};
 use weft_model::{Network, NetworkName, device};
 
-use crate::state::SegmentState;
-use crate::{Host, WiringError};
+use crate::error::WiringError;
+use crate::host::Host;
+use crate::segment_state::SegmentState;
 
-/// What the name of a directory ends with that waits for its removal to be finished. It begins with
-/// a dot, which no network's does.
+/// The end of a directory's name that waits for its removal to be finished. It begins with a dot,
+/// which no network's does.
 const REMOVED: &str = ".removed";
 
-/// Where the directory of network `name` is while it is being removed.
-fn grave(data_dir: &Path, name: &NetworkName) -> PathBuf {
+/// The place of the directory of network `name` while it is being removed.
+fn tombstone(data_dir: &Path, name: &NetworkName) -> PathBuf {
     networks_dir(data_dir).join(format!(".{name}{REMOVED}"))
 }
 
@@ -37,20 +38,13 @@ pub fn unfinished(data_dir: &Path) -> Vec<NetworkName> {
     entries.filter_map(name_of).collect()
 }
 
-/// Whether a link is the host end of a container's interface in the network called `name`, as its
-/// alias says.
-pub(crate) fn is_host_end(link: &Link, name: &NetworkName) -> bool {
-    let alias = link.alias.strip_prefix("weft:");
-    link.is("veth") && alias.is_some_and(|alias| alias.ends_with(&format!(" on network {name}")))
-}
-
 impl Host {
     /// Removes what this host has of `network`, unless a container is in it. Says whether there is
     /// nothing left.
     pub async fn remove_if_unused(&self, network: &Network) -> Result<bool, WiringError> {
         let name = network.name();
         let data_dir = &self.config().data_dir;
-        let (dir, grave) = (NetworkDir::new(data_dir, name), grave(data_dir, name));
+        let (dir, tombstone) = (NetworkDir::new(data_dir, name), tombstone(data_dir, name));
         loop {
             if !self.finish_removal(name).await? {
                 return Ok(false);
@@ -60,7 +54,7 @@ impl Host {
                 return self.finish_removal(name).await;
             }
             let lock = self.lock_devices(name).await?;
-            if grave.exists() {
+            if tombstone.exists() {
                 continue;
             }
             if self.drop_empty_directory(name) {
@@ -72,7 +66,7 @@ impl Host {
                 return Ok(false);
             }
             let ledger = Ledger::open(data_dir, network.clone())?;
-            if !ledger.retire(&grave)? {
+            if !ledger.retire(&tombstone)? {
                 return Ok(false);
             }
             drop(lock);
@@ -83,19 +77,19 @@ impl Host {
     /// came in at the last moment put it off.
     pub async fn finish_removal(&self, name: &NetworkName) -> Result<bool, WiringError> {
         let data_dir = &self.config().data_dir;
-        let grave = grave(data_dir, name);
-        if !grave.exists() {
+        let tombstone = tombstone(data_dir, name);
+        if !tombstone.exists() {
             return Ok(true);
         }
-        // The turn of those who would make the network anew.
+        // Others may be about to make the network again.
         let _lock = self.lock_devices(name).await?;
         let dir = NetworkDir::new(data_dir, name);
-        let finished = match SegmentState::made_in(&grave, &dir) {
+        let finished = match SegmentState::made_in(&tombstone, &dir) {
             Some(network) => self.remove_devices(&network).await?,
             None => true,
         };
-        if finished && grave.exists() {
-            std::fs::remove_dir_all(&grave).map_err(FileError::io("remove", &grave))?;
+        if finished && tombstone.exists() {
+            std::fs::remove_dir_all(&tombstone).map_err(FileError::io("remove", &tombstone))?;
             info!("network {name}: removed from this host");
         }
         self.drop_empty_directory(name);
@@ -123,24 +117,11 @@ impl Host {
             return Ok(false);
         }
         segment::remove(self.netlink(), vni).await?;
-        firewall::remove(network)?;
+        firewall::remove_async(network).await?;
         Ok(true)
     }
 
-    /// The host ends of the containers that are in `network`: the ports of its bridge, and those
-    /// that have lost their bridge.
-    pub async fn ports(&self, network: &Network) -> Result<Vec<Link>, WiringError> {
-        let mut links = self.netlink().links().await?;
-        let bridge = device::bridge(network.vni());
-        let bridge = links.iter().find(|link| link.name == bridge).map(|bridge| bridge.index);
-        links.retain(|link| match link.bridge {
-            Some(index) => link.is("veth") && bridge == Some(index),
-            None => is_host_end(link, network.name()),
-        });
-        Ok(links)
-    }
-
-    /// Removes the network's directory if there is nothing in it but the file of the turn that the
+    /// Removes the network's directory if there is nothing in it but the file of the lock that the
     /// caller has; says whether it did.
     pub(crate) fn drop_empty_directory(&self, name: &NetworkName) -> bool {
         let dir = NetworkDir::new(&self.config().data_dir, name);
@@ -149,7 +130,8 @@ impl Host {
         if !entries.into_iter().all(|entry| entry.path() == lock) {
             return false;
         }
-        // Somebody who puts a file there at this moment keeps the directory, and takes another turn.
+        // Somebody who puts a file there at this moment keeps the directory, and takes the lock
+        // again.
         let _ = std::fs::remove_file(&lock);
         std::fs::remove_dir(dir.root()).is_ok()
     }

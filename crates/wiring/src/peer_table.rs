@@ -1,9 +1,9 @@
-//! Which remote addresses the kernel must know, as a pure function of what the store and the node's own
-//! files hold.
+//! The remote addresses that the kernel must know, as a pure function of what the store and the
+//! node's own files hold.
 //!
-//! A block says it all: its owner is a node, and the node has a VTEP. Endpoints, the exceptions, are laid
-//! over the blocks. Nothing here depends on which containers run, so starting one changes nothing on
-//! any other node; and nothing here enumerates the addresses of a block.
+//! A block says it all: its owner is a node, and the node has a VTEP. Endpoints, the exceptions,
+//! are laid over the blocks. Nothing here depends on which containers run, so starting one changes
+//! nothing on any other node; and nothing here enumerates the addresses of a block.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -55,8 +55,8 @@ impl Here {
     }
 }
 
-/// A block or an address that belongs to another node according to the store, and to this one according
-/// to its own files.
+/// A block or an address that belongs to another node according to the store, and to this one
+/// according to its own files.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Contested {
     /// The block or address.
@@ -65,9 +65,9 @@ pub struct Contested {
     pub node: NodeName,
 }
 
-/// The blocks and addresses of `network` that live on other nodes than `own`, as far as those have a
-/// VTEP of the family of `local`, this node's own; and what the store gives to other nodes though it is
-/// `here`.
+/// The blocks and addresses of `network` that live on other nodes than `own`, as far as those have
+/// a VTEP of the family of `local`, this node's own; and what the store gives to other nodes though
+/// it is `here`.
 pub fn peer_table(
     view: &NetworkView,
     members: &Members,

@@ -1,8 +1,8 @@
-//! What was made of a network on this host, noted for the plugin's hot path.
+//! Devices and addresses that were made of a network on this host, noted for the plugin's hot path.
 //!
 //! Making or checking a bridge takes a dozen netlink messages and a firewall transaction; reading
-//! this note and asking the kernel for two links by index takes almost nothing. The note is believed
-//! only in the network namespace and for the definition that it was written for.
+//! this note and asking the kernel for two links by index takes almost nothing. The note is
+//! believed only in the network namespace and for the definition that it was written for.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use weft_files::{FileError, Inode, json};
 use weft_ledger::layout::NetworkDir;
 use weft_model::{MacAddr, Network, NetworkName};
 
-use crate::setup::OwnAddress;
+use crate::node_address::OwnAddress;
 
 /// The namespace that this process runs in.
 const OWN_NETNS: &str = "/proc/thread-self/ns/net";
 
-/// What was made of a network on this host.
+/// Devices and addresses that were made of a network on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentState {
@@ -41,18 +41,18 @@ pub struct SegmentState {
 }
 
 impl SegmentState {
-    /// What is noted for `network`, if it was made from this very definition, here.
+    /// The note of `network`, if it was made from this very definition, here.
     pub fn recall(data_dir: &Path, network: &Network) -> Option<Self> {
         Self::read(data_dir, network.name()).filter(|state| &state.network == network)
     }
 
-    /// What is noted for the network called `name`, if it was made here.
+    /// The note of the network called `name`, if it was made here.
     pub fn read(data_dir: &Path, name: &NetworkName) -> Option<Self> {
         let state: Self = json::load(&NetworkDir::new(data_dir, name).segment()).ok()??;
         (Some(state.netns) == own_netns()).then_some(state)
     }
 
-    /// Which address the host has in the network.
+    /// The address that the host has in the network.
     pub fn own_address(&self) -> OwnAddress {
         let is_gateway = |own: &IpNetwork| {
             self.network.family_of(own.ip()).is_some_and(|f| f.gateway == Some(own.ip()))
