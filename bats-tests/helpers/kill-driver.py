@@ -44,7 +44,7 @@ MOMENTS = {
 
 
 class Violation(Exception):
-    """What must never happen did."""
+    """A rule was broken that must always hold."""
 
 
 class Record:
