@@ -48,7 +48,7 @@ class Violation(Exception):
 
 
 class Record:
-    """Who was told which address."""
+    """The holders that were told each address."""
 
     def __init__(self):
         self.lock = threading.Lock()
