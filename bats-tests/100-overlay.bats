@@ -119,7 +119,7 @@ mac_of() {
     assert_equal "$(capture_count fragments)" 0 "number of fragments on the underlay"
 }
 
-@test "nobody asks for an address on the wire, and the first ping after ADD is answered" {
+@test "no host asks for an address on the wire, and the first ping after ADD is answered" {
     # The inner frame begins 16 bytes into the UDP datagram; its type stands 12 bytes further on.
     capture_start arp 'udp port 4789 and udp[28:2] = 0x0806'
     add_container b late

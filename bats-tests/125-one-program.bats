@@ -44,7 +44,7 @@ said_by() {
     cat "$errors"
 }
 
-# files_of HOST: what is below /run/weft, without clocks and numbers of the kernel.
+# files_of HOST: prints the files below /run/weft, without clocks and numbers of the kernel.
 files_of() {
     # shellcheck disable=SC2016
     in_machine "$1" bash -euc '
@@ -82,7 +82,7 @@ previous() {
     jq --slurpfile result "$(cni_result_file link "$1" eth0)" ".prevResult = \$result[0] | ${2:-.}" <<<"$NET"
 }
 
-@test "the hosts run weft-ipam in one process and in two" {
+@test "runs weft-ipam in one process on one host, and in two on the other" {
     local weft ipam host
     for host in link exec; do
         weft=$(in_machine "$host" stat -Lc %d:%i /opt/cni/bin/weft)
@@ -94,7 +94,7 @@ previous() {
     done
 }
 
-@test "ADD, CHECK and DEL, first and again" {
+@test "ADD, CHECK and DEL give the same in one process and in two, first and again" {
     same ADD c1
     says '"address":"10.9.0.3/28"'
     same CHECK c1 . "$(previous c1)"
@@ -114,7 +114,7 @@ previous() {
     says 'exit 0'
 }
 
-@test "every version's result" {
+@test "results of every version are the same in one process and in two" {
     local version
     for version in 0.1.0 0.2.0 0.3.1 0.4.0 1.0.0 1.1.0; do
         same ADD c1 ".cniVersion = \"$version\"" "$BOTH_FAMILIES"
@@ -129,7 +129,7 @@ previous() {
     says '"code":1'
 }
 
-@test "requested addresses" {
+@test "requested addresses are given and refused alike" {
     local address
     same ADD c1 '.runtimeConfig.ips = ["10.9.0.10"]'
     says 10.9.0.10
@@ -148,7 +148,7 @@ previous() {
     same DEL c1
 }
 
-@test "identities" {
+@test "identities keep their addresses alike" {
     same ADD c1 '.args.cni.sticky = "db-0"'
     same ADD c2 '.args.cni.sticky = "db-0"'
     same DEL c1 '.args.cni.sticky = "db-0"'
@@ -160,7 +160,7 @@ previous() {
     same ADD c3 '.ipam.sticky = "name"'
 }
 
-@test "configurations that cannot be" {
+@test "configurations that cannot be are refused alike" {
     local jq
     for jq in '.ipam.subnet = "10.9.0.1/24"' '.ipam.subnet = 7' '.ipam.subnet = "10.7.0.0/24"' '.ipam.routes = 5' \
         '.ipam.exclude = ["x"]' '.ipam.gateway = "10.9.0.9"' '.name = "a/b"' '.name = "unknown" | del(.ipam.subnet)' \
@@ -186,7 +186,7 @@ previous() {
     [[ $status != 0 ]]
 }
 
-@test "a network without room" {
+@test "a network without room is reported alike" {
     local i host
     # One of 16 is the network's, one broadcast, one the gateway's, one the node's; and one may be kept for db-0.
     for i in {1..12}; do
@@ -213,7 +213,7 @@ previous() {
     done
 }
 
-@test "files that are damaged" {
+@test "damaged files are reported alike" {
     local host
     damage() {
         for host in link exec; do

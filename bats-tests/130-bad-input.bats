@@ -95,7 +95,7 @@ refuses_conf() {
     refuses "$code" "$msg" "$BATS_TEST_TMPDIR/input" "$@"
 }
 
-@test "the good configuration is good" {
+@test "the good configuration is accepted" {
     cni a ADD box eth0 "$GOOD"
     cni a DEL box eth0 "$GOOD"
 }
@@ -131,7 +131,7 @@ refuses_conf() {
     done
 }
 
-@test "container ids that break the rule" {
+@test "container ids that break the rule are refused" {
     local id
     for id in ../etc -a .a a/b 'a b' a@b é $'a\nb' $'\xff'; do
         refuses_env 4 CNI_CONTAINERID "CNI_CONTAINERID=$id"
@@ -139,7 +139,7 @@ refuses_conf() {
     done
 }
 
-@test "interface names that the kernel does not take, or takes for a pattern" {
+@test "interface names that the kernel does not take, or takes for a pattern, are refused" {
     local name
     for name in . .. a/b a:b 'a b' $'a\tb' $'a\n' sixteen-letters- ééééééééé eth%d $'\xff'; do
         refuses_env 4 CNI_IFNAME "CNI_IFNAME=$name"
@@ -147,7 +147,7 @@ refuses_conf() {
     done
 }
 
-@test "CNI_ARGS that cannot be read" {
+@test "CNI_ARGS that cannot be read are refused" {
     refuses_env 4 CNI_ARGS CNI_ARGS=IP
     refuses_env 4 CNI_ARGS CNI_ARGS=A=B=C
     PLUGINS=(weft)
@@ -156,7 +156,7 @@ refuses_conf() {
     refuses_env 4 01:00:5e:00:00:01 CNI_ARGS=MAC=01:00:5e:00:00:01
 }
 
-@test "a sandbox that is no network namespace, or the host's own" {
+@test "a sandbox that is no network namespace, or the host's own, is refused" {
     PLUGINS=(weft)
     in_host a sh -c 'touch /run/file; mkfifo /run/fifo; ln -s /run/nowhere /run/dangling'
     refuses_env 8 /run/nowhere CNI_NETNS=/run/nowhere
@@ -168,7 +168,7 @@ refuses_conf() {
     refuses_env 8 /proc/self/ns/net CNI_NETNS=/proc/self/ns/net
 }
 
-@test "standard input that is not a JSON object" {
+@test "standard input that is not a JSON object is refused" {
     refuses_text 6 '' ''
     refuses_text 6 '' ' \n'
     refuses_text 6 '' 'name = red'
@@ -183,7 +183,7 @@ refuses_conf() {
     refuses_text 6 object null
 }
 
-@test "too much on standard input" {
+@test "too much on standard input is refused" {
     local input=$BATS_TEST_TMPDIR/input
     head -c 1M /dev/urandom >"$input"
     refuses 6 '' "$input"
@@ -197,21 +197,21 @@ refuses_conf() {
     refuses 7 '' "$input"
 }
 
-@test "versions that nobody speaks" {
+@test "versions that weft does not speak are refused" {
     refuses_conf 1 'config is "9.9.9", plugin supports ["0.1.0"' '.cniVersion = "9.9.9"'
     refuses_conf 1 'config is "1.0"' '.cniVersion = "1.0"'
     refuses_conf 1 'config is "v1.0.0"' '.cniVersion = "v1.0.0"'
     refuses_conf 7 cniVersion '.cniVersion = 1'
 }
 
-@test "verbs that the configuration's version does not have" {
+@test "verbs that the configuration's version does not have are refused" {
     refuses_conf 1 CHECK '.cniVersion = "0.3.1"' CNI_COMMAND=CHECK
     refuses_conf 1 CHECK 'del(.cniVersion)' CNI_COMMAND=CHECK
     refuses_conf 1 GC '.cniVersion = "1.0.0"' CNI_COMMAND=GC
     refuses_conf 1 STATUS '.cniVersion = "1.0.0"' CNI_COMMAND=STATUS
 }
 
-@test "network names that break the rule" {
+@test "network names that break the rule are refused" {
     refuses_conf 7 name 'del(.name)'
     refuses_conf 7 name '.name = ""'
     refuses_conf 7 name '.name = null'
@@ -267,7 +267,7 @@ refuses_conf() {
     refuses_conf 7 'runtimeConfig.mac 7' '.runtimeConfig.mac = 7'
 }
 
-@test "numbers out of range" {
+@test "numbers out of range are refused" {
     refuses_conf 7 'vni 0' '.vni = 0'
     refuses_conf 7 'vni 16777216' '.vni = 16777216'
     refuses_conf 7 'vni 99999999999' '.vni = 99999999999'
@@ -280,7 +280,7 @@ refuses_conf() {
     refuses_conf 7 1451 '.mtu = 1451'
 }
 
-@test "subnets that cannot be used" {
+@test "subnets that cannot be used are refused" {
     refuses_conf 7 'subnet everything' '.ipam.subnet = "everything"'
     refuses_conf 7 'subnet 10.9.0.0' '.ipam.subnet = "10.9.0.0"'
     refuses_conf 7 'subnet 10.9.0.0/33' '.ipam.subnet = "10.9.0.0/33"'
@@ -298,7 +298,7 @@ refuses_conf() {
         '.ipam.ranges = [[{subnet: "10.9.0.0/24"}, {subnet: "fd00::/64"}]] | del(.ipam.subnet)'
 }
 
-@test "addresses that do not go with their subnet" {
+@test "addresses that do not go with their subnet are refused" {
     refuses_conf 7 'gateway here' '.ipam.gateway = "here"'
     refuses_conf 7 'gateway 10.7.0.1' '.ipam.gateway = "10.7.0.1"'
     refuses_conf 7 'gateway fd00::1' '.ipam.gateway = "fd00::1"'
@@ -315,20 +315,20 @@ refuses_conf() {
     refuses_conf 7 routes '.ipam.routes = [{dst: "0.0.0.0/0", gw: "there"}]'
 }
 
-@test "a network that neither exists nor can be made" {
+@test "a network that neither exists nor can be made is refused" {
     refuses_conf 7 'network red does not exist' 'del(.ipam.subnet)'
     refuses_conf 7 'vni 5001 belongs to network other' '.vni = 5001'
     PLUGINS=(weft)
     refuses_conf 7 'network red does not exist' 'del(.ipam)'
 }
 
-@test "IPAM plugins that cannot be run" {
+@test "IPAM plugins that cannot be run are named" {
     PLUGINS=(weft)
     refuses_conf 4 nonexistent '.ipam.type = "nonexistent"'
     refuses_conf 7 ../sh '.ipam.type = "../sh"'
 }
 
-@test "previous results that cannot be read" {
+@test "previous results that cannot be read are refused" {
     PLUGINS=(weft)
     local change verb
     for verb in ADD CHECK; do
@@ -347,7 +347,7 @@ refuses_conf() {
     [[ $output != *box* ]]
 }
 
-@test "addresses that the network cannot give" {
+@test "addresses that the network cannot give are refused" {
     add_container a holder
     cni a ADD holder eth0 "$GOOD"
     refuses_env 4 10.9.0 CNI_ARGS=IP=10.9.0

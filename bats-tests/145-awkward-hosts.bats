@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Hosts and containers that are not set up as one would wish, and those who try to get around a rule. No Consul, no agent.
+# Hosts and containers that are not set up well, and those that try to get around a rule. No Consul, no agent.
 
 load helpers
 
@@ -54,7 +54,7 @@ add() {
 
 DUAL='{"cniVersion": "1.0.0", "name": "dual", "type": "weft", "ipam": {"type": "weft-ipam"}}'
 
-# advertise: the underlay's router says that it is one, to whoever listens.
+# advertise: the underlay's router says that it is one, to all that listen.
 advertise() {
     in_machine underlay sysctl -qw net.ipv6.conf.all.forwarding=1
     in_machine underlay python3 - <<'PYTHON'
@@ -164,7 +164,7 @@ TOML
     in_host a ip link delete eth1
 }
 
-@test "a process that holds the local store's file for ever holds up nobody else for ever" {
+@test "a process that holds the local store's file for ever does not hold up others for ever" {
     local lock=/var/lib/weft/store/store.lock conf
     conf=$(jq '.name = "late" | .ipam.subnet = "10.3.0.0/24"' <<<"$RED")
     add_container a waiter

@@ -167,7 +167,7 @@ host_number() {
     assert_equal "$(capture_count fragments)" 0 "number of fragments on the underlay"
 }
 
-@test "an IPv6 address is usable when ADD returns, and nobody looks for it on the wire" {
+@test "an IPv6 address is usable when ADD returns, and no host looks for it on the wire" {
     # Inside the tunnel: an IPv6 frame whose next header is ICMPv6 and whose type is a solicitation or an
     # advertisement of neighbours or routers (133 to 136). The inner frame begins 16 bytes into the UDP datagram.
     capture_start discovery \

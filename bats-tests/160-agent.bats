@@ -273,29 +273,29 @@ continue_parent_of() {
     cni a DEL foreign1 eth0 "$conf"
 }
 
-@test "a network that was removed and made anew with another VNI leaves nothing of the old one" {
+@test "a network that was removed and recreated with another VNI leaves nothing of the old one" {
     local conf
-    conf=$(net anew 6012 10.72.0.0/24)
-    attach a anew1 "$conf"
-    attach b anew1 "$conf"
-    cni a DEL anew1 eth0 "$conf"
-    cni b DEL anew1 eth0 "$conf"
+    conf=$(net again 6012 10.72.0.0/24)
+    attach a again1 "$conf"
+    attach b again1 "$conf"
+    cni a DEL again1 eth0 "$conf"
+    cni b DEL again1 eth0 "$conf"
     # The agent of a sees both changes as one.
     stop_weftd a
-    weftctl b network remove --force anew
-    weftctl b network create anew --vni 6013 --subnet 10.72.0.0/24
+    weftctl b network remove --force again
+    weftctl b network create again --vni 6013 --subnet 10.72.0.0/24
     start_weftd a
-    conf=$(net anew 6013 10.72.0.0/24)
-    eventually 3 has_nothing_of a anew 6012
-    cni a ADD anew1 eth0 "$conf"
-    cni b ADD anew1 eth0 "$conf"
-    eventually 3 ping_from a anew1 "$(cni_ip b anew1)"
-    # News of the new devices are heard.
+    conf=$(net again 6013 10.72.0.0/24)
+    eventually 3 has_nothing_of a again 6012
+    cni a ADD again1 eth0 "$conf"
+    cni b ADD again1 eth0 "$conf"
+    eventually 3 ping_from a again1 "$(cni_ip b again1)"
+    # Events of the new devices are heard.
     in_host a ip link set wb6013 down
-    eventually 3 ping_from a - "$(cni_ip b anew1)"
+    eventually 3 ping_from a - "$(cni_ip b again1)"
 }
 
-@test "a plugin that finds the network made anew with another VNI takes the old one away first" {
+@test "a plugin that finds the network recreated with another VNI takes the old one away first" {
     local conf
     conf=$(net fresh 6014 10.73.0.0/24)
     attach a fresh1 "$conf"

@@ -4,7 +4,7 @@
 
 load helpers
 
-# Two families, so that every wish can be for one or both.
+# Two families, so that every request can be for one or both.
 BOTH='{"cniVersion": "1.0.0", "name": "both", "type": "weft", "capabilities": {"ips": true, "mac": true},
     "isGateway": true, "ipMasq": true, "ipam": {"type": "weft-ipam",
     "ranges": [[{"subnet": "10.9.0.0/16"}], [{"subnet": "fd00:9::/64"}]], "exclude": ["10.9.3.0/24", "fd00:9::404"]}}'
@@ -87,14 +87,14 @@ invalid() {
     CNI_ARGS='IP=10.9.1.6;IgnoreUnknown=1' gets "$want" '.runtimeConfig.ips = ["fd00:9::106"]'
 }
 
-@test "of several wishes the runtime's comes first, then the configuration's, then the environment's" {
+@test "of several requests the runtime's comes first, then the configuration's, then the environment's" {
     CNI_ARGS='IP=10.9.1.9' gets '10.9.1.7/16 fd00:9::107/64' \
         '.runtimeConfig.ips = ["10.9.1.7"] | .args.cni.ips = ["10.9.1.8"]'
     CNI_ARGS='IP=10.9.1.9' gets '10.9.1.8/16 fd00:9::108/64' '.runtimeConfig.ips = [] | .args.cni.ips = ["10.9.1.8"]'
     CNI_ARGS='IP=10.9.1.9' gets '10.9.1.9/16 fd00:9::109/64' '.runtimeConfig = null | .args.cni.ips = null'
 }
 
-@test "addresses of other networks are passed over where one of this network is among them" {
+@test "addresses of other networks are ignored where one of this network is among them" {
     gets '10.9.1.7/16 fd00:9::107/64' '.runtimeConfig.ips = ["192.168.0.7", "10.9.1.7", "fd00:8::1"]'
     refuses 7 'requested address 192.168.0.7' '.runtimeConfig.ips = ["192.168.0.7"]'
 }

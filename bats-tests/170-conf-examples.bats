@@ -47,14 +47,14 @@ use_node_config() {
     cp "$EXAMPLES/$1" "$(node_config a)"
 }
 
-@test "ovnet1.conflist: an address, a way out, and nothing left afterwards" {
+@test "ovnet1.conflist: gives an address and a way out, and leaves nothing afterwards" {
     add_and_delete ovnet1.conflist
     cni a ADD box eth0 "$(plugin_conf ovnet1.conflist 0)"
     [[ $(cni_ip a box) == 10.9.* ]]
     ping_from a box "$WEFT_OUTSIDE_IP"
 }
 
-@test "dual-stack.conflist: an address of each family, both with a gateway" {
+@test "dual-stack.conflist: gives an address of each family, both with a gateway" {
     local conf six
     add_and_delete dual-stack.conflist
     conf=$(plugin_conf dual-stack.conflist 0)
@@ -99,7 +99,7 @@ use_node_config() {
     ping_from a box "$WEFT_OUTSIDE_IP"
 }
 
-@test "internal.conflist: neighbours and nobody else" {
+@test "internal.conflist: connects neighbours and nothing else" {
     local conf
     add_and_delete internal.conflist
     conf=$(plugin_conf internal.conflist 0)
@@ -111,7 +111,7 @@ use_node_config() {
     run ! ping_from a - "$(cni_ip a box)"
 }
 
-@test "bridge-with-weft-ipam.conflist: the reference bridge with addresses of weft's" {
+@test "bridge-with-weft-ipam.conflist: gives the reference bridge addresses of weft's" {
     add_and_delete bridge-with-weft-ipam.conflist
     cni a ADD box eth0 "$(plugin_conf bridge-with-weft-ipam.conflist 0)"
     local ip
@@ -120,7 +120,7 @@ use_node_config() {
     ping_from a box 10.12.0.1
 }
 
-@test "sticky-pods.conflist: a pod gets its address back, and nobody else gets it meanwhile" {
+@test "sticky-pods.conflist: a pod gets its address back, and no other container gets it meanwhile" {
     local conf ip
     export CNI_ARGS="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-0"
     add_and_delete sticky-pods.conflist
@@ -205,7 +205,7 @@ use_node_config() {
     eventually 5 agent_is_alive
     weftctl a network create other --subnet 10.15.0.0/16
     weftctl a network remove other
-    # A restarted agent ends its predecessor's session.
+    # A restarted agent takes its predecessor's heartbeat over.
     stop_weftd a KILL
     start_weftd a
     eventually 5 agent_is_alive

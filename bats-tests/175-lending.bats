@@ -30,7 +30,7 @@ add() {
     CNI_ARGS=${3:+IP=$3} cni "$1" ADD "$2" eth0 "$TINY"
 }
 
-# keys PREFIX: how many keys Consul has below it.
+# keys PREFIX: counts the keys that Consul has below it.
 keys() {
     consul_cmd kv get -keys -separator= "weft/v1/$1" 2>/dev/null | grep -c . || true
 }
@@ -150,7 +150,7 @@ end_lease_of() {
     in_host a ls /run/weft/networks/tiny/reservations/lives@eth0
 }
 
-@test "a node that was removed while it was cut off takes back what is nobody's" {
+@test "a node that was removed while it was cut off takes back what has no owner" {
     add a one
     add b one
     unplug_host a
@@ -161,7 +161,7 @@ end_lease_of() {
     add a two
 }
 
-@test "a node that was removed while it was cut off leaves alone what is another's by now" {
+@test "a node that was removed while it was cut off gives up what has become another's" {
     local ip
     add a one
     add b one
@@ -184,7 +184,7 @@ end_lease_of() {
     run cni a STATUS one eth0 "$(jq '.cniVersion = "1.1.0"' <<<"$TINY")"
     [[ $status != 0 ]]
     assert_json '.msg | contains("'"$ip"'")' true
-    # Its other containers work again as soon as they are made anew.
+    # Its other containers work again as soon as they are made again.
     cni a DEL one eth0 "$TINY"
     eventually 5 add a three
     eventually 3 ping_from a three "$(cni_ip b one)"

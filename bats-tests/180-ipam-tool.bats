@@ -63,7 +63,7 @@ kv() {
     consul_cmd kv "$@"
 }
 
-@test "ipam show: what is owned in the cluster, what is in use on this node, and what only others know" {
+@test "ipam show: prints what is owned in the cluster and in use on this node, and marks what only others know" {
     run weftctl a ipam show --network red
     [[ $status == 0 ]]
     [[ $output == *"pool 0  10.9.0.0/24  253        30     223      [#.........] 11 %"* ]] || fail "$output"
@@ -77,7 +77,7 @@ kv() {
     assert_json '.[0].blocks[] | select(.node == "b") | .free' 14
 }
 
-@test "ipam check: nothing to find on two nodes in good order" {
+@test "ipam check: finds nothing on two nodes in good order" {
     local host
     for host in a b; do
         run weftctl "$host" ipam check
@@ -213,7 +213,7 @@ kv() {
     [[ $status == 0 ]]
 }
 
-@test "ipam release: an address of another node's, of the host's, of no subnet" {
+@test "ipam release: refuses an address of another node's, of the host's, of no subnet" {
     run weftctl a ipam release "$(cni_ip b one)" --network red --force
     [[ $status == 1 && $output == *"lies in a block of node b"* ]] || fail "$output"
     run weftctl a ipam release 10.9.0.2 --network red --force
@@ -226,7 +226,7 @@ kv() {
     [[ $status == 1 && $output == *"network blue does not exist"* ]] || fail "$output"
 }
 
-@test "ipam check: a block that the store gives to this node, and one that it does not" {
+@test "ipam check: finds a block that only the store gives to this node, and one that only the files do" {
     local block
     block=$(block_of a)
     kv put weft/v1/blocks/red/0-0/0-240-4 '{"node": "a"}'
@@ -248,7 +248,7 @@ kv() {
     run ! in_host a test -e "$DIR/blocks/$block"
 }
 
-@test "ipam check: devices that are missing are made anew, and containers are connected to them again" {
+@test "ipam check: devices that are missing are made again, and containers are connected to them again" {
     local port
     port=$(in_host a ip -j link show type veth | jq -r '.[] | select(.ifname | startswith("wv")) | .ifname')
     in_host a ip link delete wx4201
@@ -266,7 +266,7 @@ kv() {
     ping_from a one "$(cni_ip b one)"
 }
 
-@test "ipam check: an index that counts wrong is made anew" {
+@test "ipam check: an index that counts wrong is made again" {
     remove_container a one
     eventually 5 in_host a bash -c '! ip link show | grep -q wv'
     in_host a rm "$DIR/reservations/one@eth0"
@@ -275,7 +275,7 @@ kv() {
     assert_json '.[0].nodes[] | select(.node == "a") | .held' 1
 }
 
-@test "ipam check: loans that only one side knows of" {
+@test "ipam check: finds loans that only one side knows of" {
     local key=weft/v1/endpoints/red/0-0/0-0-4/10.9.0.9 loan=00000000000000ab mac=02:42:0a:09:00:09
     # Lent, says the store; free, says the lender.
     kv put "$key" "{\"node\": \"c\", \"mac\": \"$mac\", \"lender\": \"a\", \"loan\": \"$loan\"}"
@@ -300,7 +300,7 @@ kv() {
     assert_found loanUnknown
 }
 
-@test "ipam check: one address with two reservations" {
+@test "ipam check: finds one address with two reservations" {
     in_host a sed 's/"one"/"other"/; s/"netns":"[^"]*"/"netns":"\/run\/netns\/one"/' "$DIR/reservations/one@eth0" \
         >"$WEFT_TEST_DIR/other"
     in_host a cp "$WEFT_TEST_DIR/other" "$DIR/reservations/other@eth0"
@@ -309,7 +309,7 @@ kv() {
     assert_json 'any(.kind == "heldTwice" and (.what | contains("one/eth0") and contains("other/eth0")))' true
 }
 
-@test "node remove: refused while the agent is alive, then the blocks are anybody's" {
+@test "node remove: refused while the agent is alive, then its blocks are free" {
     local ip session
     ip=$(cni_ip b one)
     run weftctl a node remove b
@@ -337,7 +337,7 @@ kv() {
     [[ $status == 0 ]]
 }
 
-@test "node remove: in words, with the numbers of blocks and endpoints" {
+@test "node remove: says in words how many blocks and endpoints it took" {
     stop_weftd b
     kill_machine b
     run weftctl a node remove b

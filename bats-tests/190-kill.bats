@@ -31,13 +31,13 @@ assert_killed() {
     assert_json '0 < .killed_dels_freed and .killed_dels_freed < .killed_dels' true
 }
 
-@test "weft-ipam on a single node" {
+@test "weft-ipam on a single node survives kills at any moment" {
     add_host a
     drive a weft-ipam --calls 2400
     assert_killed 100
 }
 
-@test "weft and weft-ipam below it on a single node" {
+@test "weft and weft-ipam below it on a single node survive kills at any moment" {
     add_host a
     drive a weft --calls 500 --networks 2 --slots 3
     assert_killed 20
@@ -54,7 +54,7 @@ kill_agent_again_and_again() {
     done
 }
 
-@test "a node of a cluster, whose agent is killed too" {
+@test "a node of a cluster, whose agent is killed too, survives kills at any moment" {
     start_consul
     add_host a
     write_node_config a

@@ -62,7 +62,8 @@ reservations() {
     local host
     for host in "${HOSTS[@]}"; do
         in_host "$host" sh -c 'cat /run/weft/networks/red/reservations/*' |
-            jq -c --arg host "$host" '{host: $host, holder: (.holder | .attachment?.containerId // "node"), address: .addresses[0]}'
+            jq -c --arg host "$host" \
+                '{host: $host, holder: (.holder | .attachment?.containerId // "node"), address: .addresses[0]}'
     done | jq -s .
 }
 

@@ -44,11 +44,11 @@ MOMENTS = {
 
 
 class Violation(Exception):
-    """What must never happen did."""
+    """A rule was broken that must always hold."""
 
 
 class Record:
-    """Who was told which address."""
+    """The holders that were told each address."""
 
     def __init__(self):
         self.lock = threading.Lock()

@@ -1,6 +1,6 @@
 # The underlay: a bridge in a machine of its own, hosts plugged into it, and the counting of what passes it.
 #
-#   198.18.N.1        the gateway, default route of every host (N is drawn by chance)
+#   198.18.N.1        the gateway, default route of every host (N is drawn at random)
 #   198.18.N.11...    hosts, in the order in which they were added
 #   198.18.N.241...   Consul servers
 #   198.19.0.1        "the internet": behind the gateway, and without a route to any overlay

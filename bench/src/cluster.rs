@@ -1,5 +1,6 @@
-//! How many addresses a cluster of many nodes gives out in a second, on one Consul server: in blocks, as weft does;
-//! with a key for each address; and with one key for all of them. The same client, and the same server.
+//! Addresses that a cluster of many nodes gives out in a second, on one Consul server: in blocks,
+//! as weft does; with a key for each address; and with one key for all of them. The same client,
+//! and the same server.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,7 +23,7 @@ use crate::consul;
 use crate::report::{self, Goal};
 use crate::shell::run;
 
-/// What to measure.
+/// Options of this measurement.
 #[derive(Args)]
 pub(crate) struct Options {
     /// The Consul server that the nodes share.
@@ -33,11 +34,11 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 50)]
     nodes: u32,
 
-    /// Seconds of each way of giving addresses out.
+    /// Seconds of each kind of giving addresses out.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 
-    /// Rounds; in each, all ways are measured, with fresh networks and keys.
+    /// Rounds; in each, all kinds are measured, with fresh networks and keys.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
 
@@ -49,11 +50,11 @@ pub(crate) struct Options {
 const ADDRESS: &str = "http://127.0.0.1:8500";
 const PREFIX: &str = "bench";
 
-/// Where the nodes keep their reservations, a folder each.
+/// Directory of the nodes' reservations, a folder each.
 const DATA_DIR: &str = "/run/weft-bench-cluster";
 
-/// Addresses that the one key for all has room for: the rate falls with its size, and this is the /16 of a small
-/// network.
+/// Addresses that the one key for all has room for: the rate falls with its size, and this is the
+/// /16 of a small network.
 const BITS: usize = 65_536;
 
 pub(crate) fn measure(options: &Options) -> Result<()> {
@@ -62,13 +63,13 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     let mut rates: [Vec<f64>; 3] = Default::default();
     for round in 0..options.rounds {
         let network = create_network(round, options.block_bits)?;
-        let ways: [&(dyn Fn(u32) -> Result<Box<dyn Allocate>> + Sync); 3] = [
+        let kinds: [&(dyn Fn(u32) -> Result<Box<dyn Allocate>> + Sync); 3] = [
             &|number| Ok(Box::new(Blocks::of(number, &network)?)),
             &|number| Ok(Box::new(KeyEach::of(round, number, options.nodes)?)),
             &|_| Ok(Box::new(OneKey::of(round)?)),
         ];
-        for (way, rates) in ways.into_iter().zip(&mut rates) {
-            rates.push(rate(options, way)?);
+        for (kind, rates) in kinds.into_iter().zip(&mut rates) {
+            rates.push(rate(options, kind)?);
         }
     }
     let [blocks, key_each, one_key] = rates.map(|rates| crate::stats::median(&rates));
@@ -160,7 +161,7 @@ fn connect(node: &str, data_dir: &Path) -> Result<Cluster> {
     consul::connect(ADDRESS, PREFIX, node, data_dir)
 }
 
-/// Weft's way, by the functions that its IPAM plugin calls.
+/// weft's blocks, by the functions that its IPAM plugin calls.
 struct Blocks {
     runtime: Runtime,
     cluster: Cluster,
@@ -194,8 +195,8 @@ impl Allocate for Blocks {
     }
 }
 
-/// A key for each address, created if it is absent. Each node begins at a place of its own, so that hardly ever two
-/// are after the same address: it does not get better for this way.
+/// A key for each address, created if it is absent. Each node begins at a place of its own, so that
+/// hardly ever two are after the same address: this scheme does not get better than that.
 struct KeyEach {
     runtime: Runtime,
     store: ConsulStore,
@@ -224,7 +225,8 @@ impl Allocate for KeyEach {
     }
 }
 
-/// One key for all addresses, a bit each: read, changed, and written if nobody else wrote it meanwhile.
+/// One key for all addresses, a bit each: read, changed, and written if no other node wrote it
+/// meanwhile.
 struct OneKey {
     runtime: Runtime,
     store: ConsulStore,

@@ -11,10 +11,11 @@ use weft_model::NodeName;
 use crate::shell::{Daemon, run};
 use crate::traffic::wait_until;
 
-/// Starts a cluster of one server that listens at the address `ip`, and waits until it takes writes. Its state is
-/// below `/run`.
+/// Starts a cluster of one server that listens at the address `ip`, and waits until it takes
+/// writes. Its state is below `/run`.
 ///
-/// Its limit of connections from one address is out of the way: what is measured is weft, not the limit.
+/// Its limit of connections from one address is out of the way: what is measured is weft, not the
+/// limit.
 pub(crate) fn start(program: &Path, ip: &str) -> Result<Daemon> {
     const CONFIG: &str = "/run/weft-bench-consul.json";
     const LOG: &str = "/run/weft-bench-consul.log";
@@ -23,8 +24,8 @@ pub(crate) fn start(program: &Path, ip: &str) -> Result<Daemon> {
     std::fs::write(CONFIG, r#"{"limits": {"http_max_conns_per_client": 10000}}"#)?;
     // Consul does not start where it may open fewer files than connections.
     let line = format!(
-        "prlimit --nofile=16384 {} agent -server -bootstrap-expect=1 -bind={ip} -client={ip} -node=bench \
-         -log-level=err -data-dir={data_dir} -config-file={CONFIG}",
+        "prlimit --nofile=16384 {} agent -server -bootstrap-expect=1 -bind={ip} -client={ip} \
+         -node=bench -log-level=err -data-dir={data_dir} -config-file={CONFIG}",
         program.display()
     );
     let server = Daemon::start_with_log(&line, Path::new(LOG))?;

@@ -1,5 +1,5 @@
-//! ADD of weft-ipam and of the reference host-local, called by hand: how the time grows with the reservations that
-//! there are, and with the calls at a time.
+//! ADD of weft-ipam and of the reference host-local, called by hand: how the time grows with the
+//! reservations that there are, and with the calls at a time.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::sandbox::Sandbox;
 use crate::shell::run;
 use crate::stats::Samples;
 
-/// What to measure.
+/// Options of this measurement.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Calls of each kind with each number of reservations.
@@ -31,11 +31,11 @@ pub(crate) struct Options {
     #[arg(long, num_args = 2, value_delimiter = ',', default_value = "10,60000")]
     reservations: Vec<u32>,
 
-    /// How many calls run at a time in the burst.
+    /// Calls that run at a time in the burst.
     #[arg(long, default_value_t = 64)]
     burst: usize,
 
-    /// How many bursts.
+    /// Bursts.
     #[arg(long, default_value_t = 20)]
     bursts: usize,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Options {
 const NODE_CONFIG: &str = "/run/weft-bench-ipam.toml";
 const DATA_DIR: &str = "/run/weft-bench-ipam";
 
-/// Where host-local keeps its reservations.
+/// Directory of host-local's reservations.
 const REFERENCE_DIR: &str = "/var/lib/cni/networks";
 
 /// One call of the peer to so many of weft's.
@@ -98,7 +98,8 @@ impl Network<'_> {
             host: None,
             node_config: Some(NODE_CONFIG.into()),
         };
-        // Run by hand as a main plugin, host-local wants its configuration under `ipam` all the same.
+        // Run by hand as a main plugin, host-local wants its configuration under `ipam` all the
+        // same.
         let ipam = json!({"type": "host-local", "subnet": self.subnet});
         let reference = Plugin {
             name: "host-local",
@@ -155,9 +156,10 @@ fn compare_fills(options: &Options, few: &Network<'_>, many: &Network<'_>) -> Re
             if which == 1 && round % PEER_SELDOM != 0 {
                 continue;
             }
-            // What came before costs the next call its caches, so few and many follow upon it in turns.
-            for turn in 0..2 {
-                let fill = (round / PEER_SELDOM + round + turn) % 2;
+            // What came before costs the next call its caches, so few and many follow upon it in
+            // turns.
+            for second in 0..2 {
+                let fill = (round / PEER_SELDOM + round + second) % 2;
                 let plugin = &[few, many][fill].plugins()[which];
                 samples[fill].extend([plugin.call("ADD", &sandbox)?.took]);
                 plugin.call("DEL", &sandbox)?;
@@ -201,8 +203,8 @@ fn compare_bursts(options: &Options, network: &Network<'_>) -> Result<()> {
         plugin.call("ADD", &resident)?;
     }
     for round in 0..options.bursts {
-        for turn in 0..2 {
-            let which = (round + turn) % 2;
+        for second in 0..2 {
+            let which = (round + second) % 2;
             let started = Instant::now();
             batch(&plugins[which], "ADD", &sandboxes, &mut calls[which])?;
             whole[which].extend([started.elapsed()]);

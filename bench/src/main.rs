@@ -1,9 +1,11 @@
 //! Measures weft beside its peers, in one run, and prints ratios.
 //!
-//! Figures from a shared machine mean little by themselves. So every measurement of weft is taken next to one of a
-//! peer that does the same work, calls of the two take turns, and what is printed last is the ratio.
+//! Figures from a shared machine mean little by themselves. So every measurement of weft is taken
+//! next to one of a peer that does the same work, calls of the two take turns, and what is printed
+//! last is the ratio.
 //!
-//! The program makes network namespaces, mounts and interfaces: `scripts/bench` gives it private ones.
+//! The program makes network namespaces, mounts and interfaces: `scripts/bench` gives it private
+//! ones.
 
 use std::path::PathBuf;
 
@@ -43,9 +45,11 @@ struct Arguments {
 enum What {
     /// ADD and DEL of weft + weft-ipam, and of the reference bridge + host-local.
     Attach(attach::Options),
-    /// TCP throughput and round trips between containers on two hosts, and over a vxlan device made by hand.
+    /// TCP throughput and round trips between containers on two hosts, and over a vxlan device made
+    /// by hand.
     Traffic(traffic::Options),
-    /// ADD of weft-ipam and of the reference host-local: with few and many reservations, and many at the same time.
+    /// ADD of weft-ipam and of the reference host-local: with few and many reservations, and many
+    /// at the same time.
     Ipam(ipam::Options),
     /// Addresses that a cluster of many nodes gives out in a second, on one Consul server.
     Cluster(cluster::Options),
@@ -67,8 +71,9 @@ fn main() -> Result<()> {
     }
 }
 
-/// Ends the program on SIGINT and SIGTERM. By scripts/bench it is the first process of its namespace, and the kernel
-/// drops the signals that such a process has no handler for. What it has started ends with it.
+/// Ends the program on SIGINT and SIGTERM. By scripts/bench it is the first process of its
+/// namespace, and the kernel drops the signals that such a process has no handler for. What it has
+/// started ends with it.
 fn end_on_signals() {
     std::thread::spawn(|| -> Result<()> {
         Builder::new_current_thread().enable_all().build()?.block_on(async {

@@ -28,7 +28,7 @@ pub(crate) struct Plugin {
 pub(crate) struct Call {
     /// Time from before the start of the plugin to its exit.
     pub took: Duration,
-    /// What it printed.
+    /// Its standard output.
     pub result: Value,
 }
 

@@ -1,4 +1,4 @@
-//! What a measurement prints.
+//! Output of a measurement.
 #![allow(clippy::print_stdout, reason = "reports are this program's purpose")]
 
 /// A goal for a ratio.
@@ -25,7 +25,8 @@ pub(crate) fn title(text: &str) {
     println!("\n{text}");
 }
 
-/// Prints one line: what was measured, weft's figure, the peer's, the ratio of the two and how it stands to the goal.
+/// Prints one line: what was measured, weft's figure, the peer's, the ratio of the two and how it
+/// stands to the goal.
 pub(crate) fn line(what: &str, unit: &str, weft: f64, peer: f64, goal: Option<Goal>) {
     compare(what, unit, ("weft", weft), ("peer", peer), goal);
 }
@@ -42,7 +43,8 @@ pub(crate) fn compare(
     let digits = if ratio < 0.1 { 4 } else { 2 };
     let goal = goal.map(|goal| goal.verdict(ratio)).unwrap_or_default();
     println!(
-        "  {what:<28} {name} {figure:>8.2} {unit:<6} {other_name} {other:>8.2} {unit:<6} ratio {ratio:>6.digits$}  {goal}"
+        "  {what:<28} {name} {figure:>8.2} {unit:<6} {other_name} {other:>8.2} {unit:<6} \
+         ratio {ratio:>6.digits$}  {goal}"
     );
 }
 

@@ -11,7 +11,7 @@ use crate::shell::run;
 pub(crate) struct Sandbox {
     /// Name of the namespace, and container id.
     pub name: String,
-    /// Where it is mounted.
+    /// Path that it is mounted at.
     pub path: PathBuf,
 }
 

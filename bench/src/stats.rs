@@ -7,7 +7,8 @@ use std::time::Duration;
 pub(crate) struct Samples(Vec<Duration>);
 
 impl Samples {
-    /// The smallest sample that at least `percent` of 100 samples do not exceed, in milliseconds (nearest rank).
+    /// The smallest sample that at least `percent` of 100 samples do not exceed, in milliseconds
+    /// (nearest rank).
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();

@@ -1,4 +1,5 @@
-//! TCP throughput and round trips between containers on two hosts, over weft and over a vxlan device made by hand.
+//! TCP throughput and round trips between containers on two hosts, over weft and over a vxlan
+//! device made by hand.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -16,14 +17,14 @@ use crate::sandbox::Sandbox;
 use crate::shell::{Daemon, run, run_all};
 use crate::stats::{Samples, median};
 
-/// What to measure.
+/// Options of this measurement.
 #[derive(Args)]
 pub(crate) struct Options {
     /// The Consul server that the two nodes share.
     #[arg(long, env = "WEFT_TEST_CONSUL", default_value = "/var/cache/weft-test/bin/consul")]
     consul: PathBuf,
 
-    /// Rounds; in each, both ways are measured.
+    /// Rounds; in each, both are measured.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
 
@@ -52,8 +53,8 @@ pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     let mut throughput: [Vec<f64>; 2] = Default::default();
     let mut trips: [Samples; 2] = Default::default();
     for round in 0..options.rounds {
-        for turn in 0..2 {
-            let which = (round + turn) % 2;
+        for second in 0..2 {
+            let which = (round + second) % 2;
             throughput[which].push(measure_throughput(pairs[which], options.seconds)?);
             trips[which].extend(measure_trips(pairs[which], options.trips)?);
         }
@@ -87,8 +88,8 @@ fn make_hosts() -> Result<[Sandbox; 2]> {
 
 fn attach_by_weft(consul: &Path, weft: &Path) -> Result<(Vec<Daemon>, Pair)> {
     let mut daemons = vec![Daemon::start(&format!(
-        "ip netns exec host1 {} agent -server -bootstrap-expect=1 -bind=198.18.0.1 -client=198.18.0.1 \
-         -data-dir=/run/consul",
+        "ip netns exec host1 {} agent -server -bootstrap-expect=1 -bind=198.18.0.1 \
+         -client=198.18.0.1 -data-dir=/run/consul",
         consul.display()
     ))?];
     wait_until("Consul has a leader", || {
@@ -105,7 +106,8 @@ fn attach_by_weft(consul: &Path, weft: &Path) -> Result<(Vec<Daemon>, Pair)> {
         std::fs::write(
             &config,
             format!(
-                "node = \"host{number}\"\nunderlay = \"eth0\"\ndata_dir = \"/run/weft-host{number}\"\n\
+                "node = \"host{number}\"\nunderlay = \"eth0\"\n\
+                 data_dir = \"/run/weft-host{number}\"\n\
                  [store]\ntype = \"consul\"\naddress = \"http://198.18.0.1:8500\"\n"
             ),
         )?;
@@ -150,8 +152,8 @@ fn attach_by_weft(consul: &Path, weft: &Path) -> Result<(Vec<Daemon>, Pair)> {
     Ok((daemons, Pair { client, server, address }))
 }
 
-/// The same devices as weft's, by `ip` and `bridge`: container, veth, bridge, vxlan; entries for the other side; the
-/// same MTU. The VNI differs, and that is all.
+/// The same devices as weft's, by `ip` and `bridge`: container, veth, bridge, vxlan; entries for
+/// the other side; the same MTU. The VNI differs, and that is all.
 fn attach_by_hand() -> Result<Pair> {
     let client = Sandbox::create("hand1")?;
     let server = Sandbox::create("hand2")?;
@@ -159,9 +161,11 @@ fn attach_by_hand() -> Result<Pair> {
         run_all(&format!(
             "ip -n host{number} link add name hb type bridge
              ip -n host{number} link set hb mtu 1450 up
-             ip -n host{number} link add name hx type vxlan id 77 dstport 4789 local 198.18.0.{number} nolearning
+             ip -n host{number} link add name hx type vxlan id 77 dstport 4789 \
+                local 198.18.0.{number} nolearning
              ip -n host{number} link set hx mtu 1450 master hb up
-             ip -n host{number} link add name hv mtu 1450 type veth peer name eth0 mtu 1450 netns hand{number}
+             ip -n host{number} link add name hv mtu 1450 type veth \
+                peer name eth0 mtu 1450 netns hand{number}
              ip -n host{number} link set hv master hb up
              ip -n hand{number} link set eth0 address 02:42:0a:07:00:0{number} up
              ip -n hand{number} address add 10.7.0.{number}/16 dev eth0
