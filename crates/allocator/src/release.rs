@@ -94,11 +94,10 @@ pub fn release(
     holder: &Holder,
     reason: Reason,
 ) -> Result<Option<Reservation>, AllocatorError> {
-    let Some(definition) = networks::cached(data_dir, network)? else {
-        ledger::forget(data_dir, network, holder)?;
-        return Ok(None);
+    let released = match networks::cached(data_dir, network)? {
+        Some(definition) => Ledger::open(data_dir, definition)?.release(holder)?,
+        None => ledger::forget(data_dir, network, holder)?,
     };
-    let released = Ledger::open(data_dir, definition)?.release(holder)?;
     if let Some(held) = &released {
         log(network, held, reason);
     }

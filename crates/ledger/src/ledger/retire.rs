@@ -4,9 +4,10 @@ use std::path::Path;
 
 use weft_files::{self as files, FileError, FileLock};
 
-use super::Ledger;
+use super::{Ledger, read_reservation};
 use crate::holder::{Holder, HolderKey};
 use crate::layout::NetworkDir;
+use crate::reservation::Reservation;
 
 impl Ledger {
     /// Moves the directory of the network, with all that is in it, to `tombstone`, unless a
@@ -36,18 +37,24 @@ impl Ledger {
     }
 }
 
-/// Takes back what `holder` holds in a network whose definition is lost. The next one to open the
-/// ledger rebuilds the index.
+/// Takes back what `holder` holds in a network whose definition is lost, and returns it if its file
+/// can be read. The next process to open the ledger rebuilds the index.
 pub fn forget(
     data_dir: &Path,
     network: &weft_model::NetworkName,
     holder: &Holder,
-) -> Result<(), FileError> {
+) -> Result<Option<Reservation>, FileError> {
     let dir = NetworkDir::new(data_dir, network);
     if !dir.root().exists() {
-        return Ok(());
+        return Ok(None);
     }
     let _lock = FileLock::wait(&dir.lock())?;
+    let path = dir.reservation(holder);
+    let held = match read_reservation(&path) {
+        Err(FileError::Damaged { .. }) => None,
+        held => held?,
+    };
     files::remove(&dir.index())?;
-    files::remove(&dir.reservation(holder)).map(drop)
+    files::remove(&path)?;
+    Ok(held)
 }

@@ -185,11 +185,13 @@ fn a_change_of_the_definition_is_honoured() {
 }
 
 #[test]
-fn forgetting_needs_no_definition() {
+fn forgets_and_returns_a_reservation_without_the_definition() {
     let fixture = Fixture::new("10.9.0.0/24", &["0-16-4"]);
     fixture.reserve("a").unwrap();
+    let held = fixture.ledger().reservation(&holder("a")).unwrap();
     let name = fixture.network.name().clone();
-    forget(fixture.dir.path(), &name, &holder("a")).unwrap();
+    let freed = forget(fixture.dir.path(), &name, &holder("a")).unwrap();
+    assert_eq!(freed, held);
     assert_eq!(fixture.ledger().counts().unwrap(), Counts { free: 16, reserved: 0 });
     forget(fixture.dir.path(), &NetworkName::new("never-seen").unwrap(), &holder("a")).unwrap();
     assert!(!fixture.dir.path().join("networks/never-seen").exists());
