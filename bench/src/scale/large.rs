@@ -10,7 +10,7 @@ use weft_model::Network;
 use super::agent::{Agent, load};
 use super::host::{CONSUL, CONSUL_IP, Host};
 use super::monitor::Monitor;
-use super::proxy::Proxy;
+use super::proxy::{ByPath, Proxy};
 use super::seed::{Seeder, addresses};
 use super::{
     GOAL_BUSY, GOAL_CONCERNED, GOAL_CONNECTIONS, GOAL_IDLE, GOAL_MEMORY, Options, SETTLE, Toggle,
@@ -96,13 +96,24 @@ fn look_at_answers(weft: &Path, host: &Host, toggle: &mut Toggle<'_>) -> Result<
     let proxy = Proxy::start(&format!("{CONSUL_IP}:8501"), &format!("{CONSUL_IP}:8500"))?;
     let agent = host.start_agent(weft, &format!("http://{CONSUL_IP}:8501"))?;
     std::thread::sleep(SETTLE);
-    let at_start = proxy.take_largest();
+    report_largest("at the start", &proxy.take());
     load(&[&agent], LOOKED_AT, |_| toggle.turn())?;
-    for (when, (path, bytes)) in
-        [("at the start", at_start), ("after changes", proxy.take_largest())]
-    {
-        report::figure(&format!("largest answer {when}"), "KB", figure(bytes) / 1e3, None);
-        report::note(&format!("  to {path}"));
+    let answers = proxy.take();
+    report_largest("after changes", &answers);
+    let changes = figure(usize::try_from(LOOKED_AT)?);
+    for (path, of_path) in answers {
+        let (requests, bytes) = (figure(of_path.requests), figure(of_path.bytes));
+        let (requests, kilobytes) = (requests / changes, bytes / 1e3 / changes);
+        report::note(&format!("  {requests:.1} requests, {kilobytes:.2} KB a change: {path}"));
     }
     Ok(())
+}
+
+/// Prints the largest of all answers, and what it answered.
+fn report_largest(when: &str, answers: &ByPath) {
+    let Some((path, of_path)) = answers.iter().max_by_key(|(_, of_path)| of_path.largest) else {
+        return;
+    };
+    report::figure(&format!("largest answer {when}"), "KB", figure(of_path.largest) / 1e3, None);
+    report::note(&format!("  to {path}"));
 }
