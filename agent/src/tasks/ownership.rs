@@ -21,12 +21,12 @@ use weft_wiring::{Host, SegmentState, WiringError};
 
 use super::networks;
 use super::reservations::Reservations;
-use crate::{Agent, off_thread};
+use crate::{Agent, off_thread, pace};
 
-/// How often to check everything while something expires.
+/// Interval of rounds while something expires.
 const SOON: Duration = Duration::from_secs(10);
 
-/// How often to check everything without a reason.
+/// Least interval of rounds without a reason.
 const SLOW: Duration = Duration::from_secs(60);
 
 /// Delay before a failed round is repeated.
@@ -94,7 +94,7 @@ async fn keep(agent: Agent, name: NetworkName) {
             + match (is_done, work.manager.has_deadlines()) {
                 (false, _) => RETRY,
                 (true, true) => soon,
-                (true, false) => SLOW,
+                (true, false) => pace::interval(&agent, SLOW),
             };
     }
 }
