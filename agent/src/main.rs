@@ -35,8 +35,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Limits the heaps of the C library to two. It would make one for each thread, up to eight for each
-/// processor, and each keeps what a pass over a large network once needed.
+/// Limits the heaps of the C library to two. It would make one for each thread, up to eight for
+/// each processor, and each keeps what a large network once needed.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "mallopt(3) is a function of the C library")]
 fn limit_heaps() {

@@ -1,8 +1,8 @@
 //! The rate of work that a timer starts.
 //!
-//! What a timer does for each network costs more the more networks there are: a check of devices lists
-//! all links. So intervals grow with the number of networks, and a node does no more such work in a
-//! second than a node of few networks.
+//! What a timer does for each network costs more the more networks there are: a check of devices
+//! lists all links. So intervals grow with the number of networks, and a node does no more such
+//! work in a second than a node of few networks.
 
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ const ONE_IN: Duration = Duration::from_secs(3);
 const HEAVY: usize = 4;
 
 /// Time after which a heavy pass starts although others are under way: one of those may be stuck.
-const TURN: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// The interval of a timer of each network: `least`, or more where there are many networks. A quarter
-/// of it is random, so that the timers of networks that were found together do not coincide.
+/// The interval of a timer of each network: `least`, or more where there are many networks. A
+/// quarter of it is random, so that the timers of networks that were found together do not
+/// coincide.
 pub fn interval(agent: &Agent, least: Duration) -> Duration {
     let networks = agent.networks.borrow().len();
     let random = agent.host.cluster().environment().random();
@@ -45,10 +46,10 @@ impl Default for Heavy {
 }
 
 impl Heavy {
-    /// Waits until a heavy pass may start, ten seconds at most. The pass is under way until the permit
-    /// is dropped; there is none if those ten seconds have passed.
+    /// Waits until a heavy pass may start, ten seconds at most. The pass is under way until the
+    /// permit is dropped; there is none if those ten seconds have passed.
     pub async fn start(&self) -> Option<SemaphorePermit<'_>> {
-        tokio::time::timeout(TURN, self.0.acquire()).await.ok()?.ok()
+        tokio::time::timeout(LONGEST_WAIT, self.0.acquire()).await.ok()?.ok()
     }
 }
 
@@ -76,7 +77,7 @@ mod tests {
         }
         let before = tokio::time::Instant::now();
         assert!(heavy.start().await.is_none());
-        assert_eq!(before.elapsed(), TURN);
+        assert_eq!(before.elapsed(), LONGEST_WAIT);
         stuck.pop();
         assert!(heavy.start().await.is_some());
     }

@@ -56,9 +56,9 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
         let host = agent.host.clone();
         let work = pass(host, name.clone(), definition, needs_check);
         let what = || format!("network {name}: repairing its devices");
-        let turn = if needs_check { agent.heavy.start().await } else { None };
+        let permit = if needs_check { agent.heavy.start().await } else { None };
         let passed = off_thread::run(what, work).await;
-        drop(turn);
+        drop(permit);
         let slow = pace::interval(&agent, SLOW);
         let (pause, failed) = match &passed {
             Ok(Pass::Done(state)) => {

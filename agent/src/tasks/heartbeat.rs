@@ -89,8 +89,8 @@ fn vteps(underlay: &mut watch::Receiver<Seen>) -> Vec<IpAddr> {
     underlay.borrow_and_update().iter().map(|underlay| underlay.vtep).collect()
 }
 
-/// Renews the lease until it has ended, or record or heartbeat are not as they should be. A store that
-/// cannot be reached is asked again.
+/// Renews the lease until it has ended, or record or heartbeat are not as they should be. A store
+/// that cannot be reached is asked again.
 async fn renew(
     agent: &Agent,
     lease: &Lease,

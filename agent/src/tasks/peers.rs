@@ -56,14 +56,14 @@ pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Mad
             }
             let known = programmed.take().filter(|p| p.devices == devices).map(|p| p.table);
             let is_full = known.is_none();
-            let turn = if is_full { agent.heavy.start().await } else { None };
+            let permit = if is_full { agent.heavy.start().await } else { None };
             let (host, state) = (agent.host.clone(), devices.1.clone());
             let started = Instant::now();
             let work =
                 async move { host.program_peers(&state, &view, &members, known.as_ref()).await };
             let what = || format!("network {name}: programming peers");
             let passed = off_thread::run(what, work).await;
-            drop(turn);
+            drop(permit);
             match passed {
                 Ok((report, table)) => {
                     if report.any() {

@@ -1,8 +1,8 @@
 //! The underlay of this host, looked up in one place for all tasks.
 //!
-//! Another address means another record in the cluster store and other tunnels, so registration and the
-//! devices of all networks wait for the same event. An event of any link leads to a lookup; a timer
-//! covers addresses, of which there are no events.
+//! Another address means another record in the cluster store and other tunnels, so registration and
+//! the devices of all networks wait for the same event. An event of any link leads to a lookup; a
+//! timer covers addresses, of which there are no events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +35,8 @@ pub async fn find(host: &Host) -> Seen {
     }
 }
 
-/// Keeps `seen` current for as long as the future is polled. An underlay that is gone for a moment is
-/// no other one: `seen` keeps the last.
+/// Keeps `seen` current for as long as the future is polled. An underlay that is gone for a moment
+/// is no other one: `seen` keeps the last.
 pub async fn follow(host: Arc<Host>, mut links: LinkEvents, seen: watch::Sender<Seen>) {
     loop {
         let _ = tokio::time::timeout(SLOW, links.any()).await;

@@ -18,11 +18,11 @@ use super::{
 };
 use crate::report::{self, Goal};
 
-/// How long to wait for entries before giving up.
+/// Time for all entries to come.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Changes whose answers are looked at one by one.
-const LOOKED_AT: u64 = 6;
+const WATCHED: u64 = 6;
 
 pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     let seeder = Seeder::new(CONSUL)?;
@@ -48,7 +48,7 @@ pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     let mut toggle = Toggle { seeder: &seeder, network, block: *spare, owner, is_owned: false };
     observe(options, &agent, &mut toggle)?;
     drop(agent);
-    look_at_answers(weft, &host, &mut toggle)
+    watch_answers(weft, &host, &mut toggle)
 }
 
 /// Starts the agent, and waits until it has programmed the wanted addresses.
@@ -78,7 +78,7 @@ fn observe(options: &Options, agent: &Agent, toggle: &mut Toggle<'_>) -> Result<
     report::figure("resident memory after that", "MB", resident, GOAL_MEMORY);
     let quiet = idle(&[agent], options.seconds)?[0];
     let connections = agent.connections()?;
-    let busy = load(&[agent], options.seconds, |_| toggle.turn())?[0];
+    let busy = load(&[agent], options.seconds, |_| toggle.next())?[0];
     let connections = figure(connections.max(agent.connections()?));
     let memory = agent.memory()?;
     report::figure("resident memory after changes", "MB", memory.resident, GOAL_MEMORY);
@@ -92,15 +92,15 @@ fn observe(options: &Options, agent: &Agent, toggle: &mut Toggle<'_>) -> Result<
 }
 
 /// Runs the agent behind a proxy, from a start to some changes.
-fn look_at_answers(weft: &Path, host: &Host, toggle: &mut Toggle<'_>) -> Result<()> {
+fn watch_answers(weft: &Path, host: &Host, toggle: &mut Toggle<'_>) -> Result<()> {
     let proxy = Proxy::start(&format!("{CONSUL_IP}:8501"), &format!("{CONSUL_IP}:8500"))?;
     let agent = host.start_agent(weft, &format!("http://{CONSUL_IP}:8501"))?;
     std::thread::sleep(SETTLE);
     report_largest("at the start", &proxy.take());
-    load(&[&agent], LOOKED_AT, |_| toggle.turn())?;
+    load(&[&agent], WATCHED, |_| toggle.next())?;
     let answers = proxy.take();
     report_largest("after changes", &answers);
-    let changes = figure(usize::try_from(LOOKED_AT)?);
+    let changes = figure(usize::try_from(WATCHED)?);
     for (path, of_path) in answers {
         let (requests, bytes) = (figure(of_path.requests), figure(of_path.bytes));
         let (requests, kilobytes) = (requests / changes, bytes / 1e3 / changes);

@@ -1,7 +1,8 @@
 //! A TCP proxy in front of Consul that notes its answers.
 //!
-//! A client of HTTP/1.1 that does not pipeline sends its next request after it has the whole answer to the last. So
-//! all that the server sends between two requests is one answer, and the proxy need not understand it.
+//! A client of HTTP/1.1 that does not pipeline sends its next request after it has the whole answer
+//! to the last. So all that the server sends between two requests is one answer, and the proxy need
+//! not understand it.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -99,8 +99,8 @@ impl Seeder {
         self.write(&ops)
     }
 
-    /// Claims a block for `owner` by the transaction that a claim ends with, and returns the time just before it was
-    /// sent.
+    /// Claims a block for `owner` by the transaction that a claim ends with, and returns the time
+    /// just before it was sent.
     pub(crate) fn claim(
         &self,
         network: &Network,
@@ -164,8 +164,8 @@ fn vtep(number: u32) -> IpAddr {
     Ipv4Addr::from(u32::from(FIRST_VTEP) + number).into()
 }
 
-/// IPv4 addresses that containers in these blocks may have: each is an entry in each table of a node that has the
-/// network and does not own the block.
+/// IPv4 addresses that containers in these blocks may have: each is an entry in each table of a
+/// node that has the network and does not own the block.
 pub(crate) fn addresses(network: &Network, blocks: &[Block]) -> Vec<Ipv4Addr> {
     blocks
         .iter()
