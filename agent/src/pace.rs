@@ -32,7 +32,7 @@ fn spread(least: Duration, networks: usize, random: u64) -> Duration {
     let networks = u32::try_from(networks).unwrap_or(u32::MAX);
     let interval = ONE_IN.saturating_mul(networks).max(least);
     let share = u32::try_from(random % 256).unwrap_or_default();
-    interval - interval / 4 / 256 * share
+    interval.saturating_sub(interval / 4 / 256 * share)
 }
 
 /// Passes that take much memory or processor time, a few at once.

@@ -126,7 +126,6 @@ async fn renew(
             Ok(false) => return Lost::Lease,
             Err(error) => {
                 debug!("renewing the lease of node {}: {error}", cluster.node());
-                continue;
             }
         }
     }

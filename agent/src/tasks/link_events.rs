@@ -38,7 +38,7 @@ impl LinkEvents {
     /// Waits until something has happened to any link, or may have.
     pub async fn any(&mut self) {
         if matches!(self.0.recv().await, Err(broadcast::error::RecvError::Closed)) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
