@@ -1,10 +1,10 @@
 //! The node agent: keeps this node current about the others, and the others about this node.
 //!
 //! Plugins need no agent to start a container. What they cannot do is to learn, between two
-//! containers, that another node has claimed a block, asks to borrow an address, or has left. That is
-//! the agent's work. Its tasks are level-triggered: each waits until something *may* have changed, then
-//! compares all that should be with all that is, and applies the difference. A change that was missed,
-//! made twice or made by another program heals by itself.
+//! containers, that another node has claimed a block, asks to borrow an address, or has left. That
+//! is the agent's work. Its tasks are level-triggered: each waits until something *may* have
+//! changed, then compares all that should be with all that is, and applies the difference. A change
+//! that was missed, made twice or made by another program heals by itself.
 //!
 //! - [`tasks::heartbeat`]: this node's record and its lease.
 //! - [`tasks::discovery`]: the networks that this host has.
@@ -12,31 +12,36 @@
 //! - [`tasks::peers`]: the peers of one network that the kernel must know.
 //! - [`tasks::ownership`]: blocks, loans and kept addresses of one network.
 //! - [`tasks::sweep`]: addresses of containers that are gone without a DEL.
+//! - [`tasks::underlay`]: the interface and address that carry the tunnels.
 //! - [`supervisor`]: one task for each network, started again if it fails.
+//! - [`pace`]: the rate of what timers start, and the number of heavy passes at once.
 //! - [`off_thread`]: work that may block, away from the thread that serves.
 //!
-//! The cluster store is watched by [`weft_cluster::Watcher`], with a number of connections that does
-//! not grow with networks. One thread polls all tasks; what may block runs on others. Nothing is torn
-//! down at the end: an agent that stops, dies or is replaced leaves the data plane as it is, and the
-//! next one adopts it.
+//! The cluster store is watched by [`weft_cluster::Watcher`], with a number of connections that
+//! does not grow with networks. One thread polls all tasks; what may block runs on others. Nothing
+//! is torn down at the end: an agent that stops, dies or is replaced leaves the data plane as it
+//! is, and the next one adopts it.
 
 pub mod off_thread;
+pub mod pace;
 pub mod singleton;
 pub mod supervisor;
 pub mod tasks;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use log::info;
+use tokio::sync::watch;
 use weft_cluster::{Cluster, NodeConfig, Watcher};
 use weft_datapath::netlink::Netlink;
-use weft_datapath::underlay;
+use weft_model::NetworkName;
 use weft_store::Lease;
 use weft_wiring::Host;
 
-use tasks::{devices, discovery, heartbeat, link_events, networks, ownership, sweep};
+use tasks::{devices, discovery, heartbeat, link_events, networks, ownership, sweep, underlay};
 
 /// Limit for giving the lease back at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -50,6 +55,12 @@ pub struct Agent {
     pub watcher: Watcher,
     /// Events of links.
     pub links: link_events::Links,
+    /// The underlay.
+    pub underlay: watch::Receiver<underlay::Seen>,
+    /// The networks that have devices on this host.
+    pub networks: watch::Receiver<BTreeSet<NetworkName>>,
+    /// The heavy passes under way.
+    pub heavy: Arc<pace::Heavy>,
 }
 
 /// Runs the agent until it fails for good or `stop` resolves. The node counts as down as soon as it
@@ -61,29 +72,35 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let _only_one = singleton::take(&config.data_dir)?;
     let netlink = Netlink::open_offloaded().context("open a netlink socket")?;
-    let underlay = underlay::find(&netlink, &weft_wiring::selector(&config.underlay)).await;
-    let vtep = match underlay {
-        Ok(underlay) => underlay.vtep.to_string(),
+    let selector = weft_wiring::selector(&config.underlay);
+    let underlay = match weft_datapath::underlay::find(&netlink, &selector).await {
+        Ok(underlay) => Some(underlay),
         Err(error) if cluster.is_single_node() => {
             info!("no underlay ({error}); a single node needs none");
-            "none".to_owned()
+            None
         }
         Err(error) => return Err(error).context("find the underlay"),
     };
+    let vtep = underlay.as_ref().map_or("none".to_owned(), |underlay| underlay.vtep.to_string());
     info!("node {}, vtep {vtep}, {}", config.node, cluster.store().describe());
 
     let watcher = Watcher::start(&cluster);
+    let (seen, underlay) = watch::channel(underlay);
+    let found = discovery::start(&config.data_dir)?;
     let agent = Agent {
         host: Arc::new(Host::new(config, cluster, netlink)),
         watcher,
         links: link_events::Links::default(),
+        underlay,
+        networks: found.with_devices.clone(),
+        heavy: Arc::default(),
     };
     let lease = heartbeat::Current::default();
-    let found = discovery::start(&agent.host.config().data_dir)?;
     let heartbeat = tokio::spawn(heartbeat::keep(agent.clone(), lease.clone()));
     let ended = tokio::select! {
         ended = heartbeat => ended.context("the task that keeps this node's record")?,
-        () = networks::run("devices and peers", found.with_devices, networks::connected(&agent)) => Ok(()),
+        () = networks::connect(&agent, found.with_devices) => Ok(()),
+        () = underlay::follow(agent.host.clone(), agent.links.subscribe(), seen) => Ok(()),
         () = ownership::run(&agent, found.with_definition) => Ok(()),
         () = devices::finish_removals(agent.host.clone()) => Ok(()),
         () = link_events::run(agent.links.clone()) => Ok(()),

@@ -22,6 +22,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    limit_heaps();
     let arguments = Arguments::parse();
     let level = env_logger::Env::new().filter_or("WEFT_LOG", "info");
     env_logger::Builder::from_env(level).init();
@@ -33,6 +34,20 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Limits the heaps of the C library to two. It would make one for each thread, up to eight for
+/// each processor, and each keeps what a large network once needed.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "mallopt(3) is a function of the C library")]
+fn limit_heaps() {
+    const HEAPS: libc::c_int = 2;
+    // SAFETY: takes two integers, and is called before there is another thread.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
+}
+
+/// Does nothing: this C library has one heap.
+#[cfg(not(target_env = "gnu"))]
+fn limit_heaps() {}
 
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let variable = |name: &str| std::env::var(name).ok();

@@ -1,9 +1,9 @@
 //! Work that may block, away from the thread that polls the agent's tasks.
 //!
-//! The node's files are locked for microseconds; a process that is stopped while it holds such a lock
-//! holds up everyone who waits for it. The kernel and `nft` may take their time too. So each pass over a
-//! network runs on one of tokio's threads for blocking work, and one that is stuck holds up its own
-//! network only.
+//! The node's files are locked for microseconds; a process that is stopped while it holds such a
+//! lock holds up everyone who waits for it. The kernel and `nft` may take their time too. So each
+//! pass of a network runs on one of tokio's threads for blocking work, and one that is stuck holds
+//! up its own network only.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use tokio::runtime::Handle;
 /// Time after which a pass that does not end is reported.
 const SLOW: Duration = Duration::from_secs(30);
 
-/// Runs `work` on a thread of its own, and reports under the name `what` if it takes long. A panic of
-/// `work` goes on in the caller.
+/// Runs `work` on a thread of its own, and reports under the name `what` if it takes long. A panic
+/// of `work` goes on in the caller.
 pub async fn run<T: Send + 'static>(
     what: impl Fn() -> String,
     work: impl Future<Output = T> + Send + 'static,

@@ -6,8 +6,8 @@ use anyhow::bail;
 use weft_cluster::agent;
 use weft_files::{FileLock, create_private_dir};
 
-/// Takes the lock of this data directory's agent and writes the process id into its file, for people.
-/// The lock is released when it is dropped, so also when the process dies.
+/// Takes the lock of this data directory's agent and writes the process id into its file, for
+/// people. The lock is released when it is dropped, so also when the process dies.
 pub fn take(data_dir: &Path) -> anyhow::Result<FileLock> {
     create_private_dir(data_dir)?;
     let Some(mut lock) = FileLock::try_take(&agent::lock_path(data_dir))? else {

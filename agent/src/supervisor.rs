@@ -41,8 +41,8 @@ impl Supervisor {
         }
     }
 
-    /// Waits until a task has ended by itself; the network has none then. Never resolves while there are
-    /// no tasks.
+    /// Waits until a task has ended by itself; the network has none then. Never resolves while
+    /// there are no tasks.
     pub async fn ended(&mut self) {
         let ended = loop {
             match self.tasks.join_next_with_id().await {

@@ -9,3 +9,4 @@ pub mod ownership;
 pub mod peers;
 pub mod reservations;
 pub mod sweep;
+pub mod underlay;

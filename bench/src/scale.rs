@@ -1,7 +1,7 @@
 //! The node agent in a large cluster: how long it takes, and what it takes of its host.
 //!
-//! The agents are real, and so are Consul, the devices and the entries in the kernel. The other nodes of the cluster
-//! are records in the store: that is all that an agent sees of them.
+//! The agents are real, and so are Consul, the devices and the entries in the kernel. The other
+//! nodes of the cluster are records in the store: that is all that an agent sees of them.
 //!
 //! - [`large`]: one network of many nodes and addresses.
 //! - [`many`]: many networks, of which the node has some or none.
@@ -27,14 +27,14 @@ use crate::report::{self, Goal};
 use agent::{Agent, Load};
 use seed::Seeder;
 
-/// What to measure.
+/// Options of the benchmark of scale.
 #[derive(Args)]
 pub(crate) struct Options {
     /// The Consul server that the nodes share.
     #[arg(long, env = "WEFT_TEST_CONSUL", default_value = "/var/cache/weft-test/bin/consul")]
     consul: PathBuf,
 
-    /// What to measure.
+    /// Parts to measure.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "large,many,spread")]
     parts: Vec<Part>,
 
@@ -78,7 +78,7 @@ enum Part {
     Spread,
 }
 
-/// How long an agent may take to come to rest after it has programmed everything.
+/// Time in which an agent comes to rest after it has programmed everything.
 const SETTLE: Duration = Duration::from_secs(5);
 
 const GOAL_MEMORY: Option<Goal> = Some(Goal::AtMost(40.0));
@@ -118,7 +118,7 @@ struct Toggle<'a> {
 }
 
 impl Toggle<'_> {
-    fn turn(&mut self) -> Result<()> {
+    fn next(&mut self) -> Result<()> {
         if self.is_owned {
             self.seeder.release(self.network, &self.block)?;
         } else {
@@ -129,7 +129,8 @@ impl Toggle<'_> {
     }
 }
 
-/// KB (10³ bytes) from Consul for each change, at one a second: what an idle agent gets is not counted.
+/// KB (10³ bytes) from Consul for each change, at one a second. What an idle agent gets is not
+/// counted.
 fn kilobytes_a_change(busy: Load, idle: Load) -> f64 {
     (busy.bytes - idle.bytes).max(0.0) / 1e3
 }

@@ -12,9 +12,9 @@ use weft_wiring::{Host, SegmentState, WiringError, network_removal};
 
 use super::discovery;
 use super::peers::Made;
-use crate::{Agent, off_thread};
+use crate::{Agent, off_thread, pace};
 
-/// How often to check everything without a reason.
+/// Least interval of checks without a reason.
 const SLOW: Duration = Duration::from_secs(30);
 
 /// Delay before a failed pass is repeated.
@@ -34,37 +34,44 @@ enum Definition {
 /// End of a pass.
 enum Pass {
     Done(SegmentState),
-    /// The network is in the store no more or another one, and containers of this host are in it.
+    /// The store has no such network or another one, and containers of this host are in it.
     Occupied,
     /// The network is gone from this host.
     Removed,
 }
 
-/// Keeps the devices of network `name` as they should be until the network is gone from this host, and
-/// tells `made` each time that they were checked.
+/// Keeps the devices of network `name` as they should be until the network is gone from this host,
+/// and tells `made` of them. Each check because of an event is counted there: the kernel may have
+/// dropped entries of a device that looks as before. One that a timer starts is no reason to
+/// suspect that.
 pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
     let mut definitions = agent.watcher.definitions();
     let mut links = agent.links.subscribe();
+    let mut underlay = agent.underlay.clone();
     let mut needs_check = true;
+    let mut has_reason = true;
     let mut checks = 0;
     loop {
         let definition = definition_of(&name, &mut definitions);
         let host = agent.host.clone();
         let work = pass(host, name.clone(), definition, needs_check);
         let what = || format!("network {name}: repairing its devices");
+        let permit = if needs_check { agent.heavy.start().await } else { None };
         let passed = off_thread::run(what, work).await;
+        drop(permit);
+        let slow = pace::interval(&agent, SLOW);
         let (pause, failed) = match &passed {
             Ok(Pass::Done(state)) => {
-                checks += u64::from(needs_check);
+                checks += u64::from(has_reason);
                 made.send_if_modified(|last| {
                     let now = Some((checks, state.clone()));
                     let changed = *last != now;
                     *last = now;
                     changed
                 });
-                (SLOW, false)
+                (slow, false)
             }
-            Ok(Pass::Occupied) => (SLOW, false),
+            Ok(Pass::Occupied) => (slow, false),
             Ok(Pass::Removed) => return,
             Err(error) => {
                 warn!("network {name}: {error}; will retry in {} s", RETRY.as_secs());
@@ -79,13 +86,20 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
                 None => std::future::pending().await,
             }
         };
-        let check = tokio::select! {
-            () = watcher::changed(&mut definitions) => false,
-            () = link_changed => true,
-            () = tokio::time::sleep(pause) => true,
+        let underlay_changed = async {
+            if underlay.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let (check, reason) = tokio::select! {
+            () = watcher::changed(&mut definitions) => (false, false),
+            () = link_changed => (true, true),
+            () = underlay_changed => (true, true),
+            () = tokio::time::sleep(pause) => (true, false),
         };
         // A check stays due until it has gone well.
         needs_check = check || (needs_check && failed);
+        has_reason = reason || (has_reason && failed);
     }
 }
 
@@ -138,8 +152,8 @@ async fn pass(
             }
             let (old, new) = (state.network.vni(), network.vni());
             warn!(
-                "network {name}: removed from the store and recreated with vni {new}, but this host \
-                 has containers in the old one, of vni {old}"
+                "network {name}: removed from the store and recreated with vni {new}, but this \
+                 host has containers in the old one, of vni {old}"
             );
             Ok(Pass::Occupied)
         }
@@ -189,8 +203,8 @@ pub async fn finish_removals(host: Arc<Host>) {
     }
 }
 
-/// Removes what is left of a network that has no note and that the store does not know. Returns whether
-/// that is settled.
+/// Removes what is left of a network that has no note and that the store does not know. Returns
+/// whether that is settled.
 async fn remove_unknown(host: &Host, name: &NetworkName) -> Result<bool, WiringError> {
     let data_dir = &host.config().data_dir;
     match ask(host, name).await? {

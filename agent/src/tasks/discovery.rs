@@ -17,7 +17,7 @@ use weft_ledger::layout::{NetworkDir, networks_dir};
 use weft_model::NetworkName;
 use weft_wiring::SegmentState;
 
-/// How often to list the directory without an event.
+/// Interval of listings of the directory without an event.
 const SLOW: Duration = Duration::from_secs(30);
 
 /// Changes come in bursts; those within this time are one event.
@@ -112,8 +112,8 @@ fn replace(sender: &watch::Sender<BTreeSet<NetworkName>>, names: BTreeSet<Networ
     });
 }
 
-/// The networks that have a directory but no note of devices: those that a plugin is making, and those
-/// whose removal was cut short.
+/// The networks that have a directory but no note of devices: those that a plugin is making, and
+/// those whose removal was cut short.
 pub fn without_note(data_dir: &Path) -> Vec<NetworkName> {
     let mut names: Vec<NetworkName> = directories(data_dir).into_iter().collect();
     names.retain(|name| SegmentState::read(data_dir, name).is_none());

@@ -1,7 +1,7 @@
 //! This node's record in the cluster store, and its heartbeat.
 //!
-//! The record says where to send this node's packets, and stays. The heartbeat is bound to a lease that
-//! the agent renews, so that all nodes see whether it is alive.
+//! The record says where to send this node's packets, and stays. The heartbeat is bound to a lease
+//! that the agent renews, so that all nodes see whether it is alive.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use log::{debug, info, warn};
+use tokio::sync::watch;
 use weft_cluster::view::Members;
 use weft_cluster::watcher::{self, Watched};
 use weft_cluster::{Cluster, ClusterError};
 use weft_model::NodeRecord;
 use weft_store::{Backoff, Lease, StoreError, keys, typed};
 
+use super::underlay::Seen;
 use crate::Agent;
 
-/// How long after its last renewal a lease ends. Consul doubles it at worst.
+/// Time from its last renewal to the end of a lease. Consul doubles it at worst.
 pub const TTL: Duration = Duration::from_secs(15);
 
 /// The lease of the heartbeat, while there is one.
@@ -49,10 +51,11 @@ enum Lost {
 pub async fn keep(agent: Agent, current: Current) -> anyhow::Result<()> {
     let cluster = agent.host.cluster();
     let mut members = agent.watcher.members();
+    let mut underlay = agent.underlay.clone();
     let mut backoff = Backoff::new();
     let mut failing = false;
     loop {
-        let vteps = agent.host.vteps().await;
+        let vteps = vteps(&mut underlay);
         let delay = backoff.next_delay();
         match cluster.start_heartbeat(&vteps, TTL).await {
             Ok(lease) => {
@@ -60,7 +63,7 @@ pub async fn keep(agent: Agent, current: Current) -> anyhow::Result<()> {
                 current.set(lease.clone());
                 backoff.reset();
                 failing = false;
-                match renew(&agent, &lease, &vteps, &mut members).await {
+                match renew(&agent, &lease, &vteps, &mut members, &mut underlay).await {
                     Lost::Lease => warn!("node {} must be registered again", cluster.node()),
                     Lost::Vteps => info!("node {} has another VTEP", cluster.node()),
                 }
@@ -81,13 +84,19 @@ pub async fn keep(agent: Agent, current: Current) -> anyhow::Result<()> {
     }
 }
 
-/// Renews the lease until it has ended, or record or heartbeat are not as they should be. A store that
-/// cannot be reached is asked again.
+/// The addresses that this node sends and receives VXLAN on.
+fn vteps(underlay: &mut watch::Receiver<Seen>) -> Vec<IpAddr> {
+    underlay.borrow_and_update().iter().map(|underlay| underlay.vtep).collect()
+}
+
+/// Renews the lease until it has ended, or record or heartbeat are not as they should be. A store
+/// that cannot be reached is asked again.
 async fn renew(
     agent: &Agent,
     lease: &Lease,
     vteps: &[IpAddr],
     members: &mut Watched<Members>,
+    underlay: &mut watch::Receiver<Seen>,
 ) -> Lost {
     let cluster = agent.host.cluster();
     let mut due = tokio::time::interval(TTL / 3);
@@ -96,6 +105,12 @@ async fn renew(
         let is_due = tokio::select! {
             _ = due.tick() => true,
             () = watcher::changed(members) => false,
+            Ok(()) = underlay.changed() => {
+                if self::vteps(underlay) != vteps {
+                    return Lost::Vteps;
+                }
+                false
+            }
         };
         // The watches may show a state from before record and heartbeat were written.
         if !watcher::shows_alive(members, cluster.node())
@@ -111,13 +126,7 @@ async fn renew(
             Ok(false) => return Lost::Lease,
             Err(error) => {
                 debug!("renewing the lease of node {}: {error}", cluster.node());
-                continue;
             }
-        }
-        // An underlay that is down for a moment is not another one.
-        let now = agent.host.vteps().await;
-        if !now.is_empty() && now != vteps {
-            return Lost::Vteps;
         }
     }
 }

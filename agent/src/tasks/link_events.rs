@@ -14,7 +14,7 @@ const BACKLOG: usize = 64;
 /// Delay before a subscription that failed is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Where tasks learn of links that have changed.
+/// Events of links, for tasks to subscribe to.
 #[derive(Clone)]
 pub struct Links(broadcast::Sender<Arc<Changed>>);
 
@@ -35,8 +35,15 @@ impl Links {
 pub struct LinkEvents(broadcast::Receiver<Arc<Changed>>);
 
 impl LinkEvents {
-    /// Waits until something has happened to the bridge or the VXLAN device of the network with this
-    /// VNI, or may have.
+    /// Waits until something has happened to any link, or may have.
+    pub async fn any(&mut self) {
+        if matches!(self.0.recv().await, Err(broadcast::error::RecvError::Closed)) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until something has happened to the bridge or the VXLAN device of the network with
+    /// this VNI, or may have.
     pub async fn changed(&mut self, vni: Vni) {
         let (bridge, vxlan) = (device::bridge(vni), device::vxlan(vni));
         loop {

@@ -37,8 +37,13 @@ pub async fn run<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
+/// Keeps devices and peers of the networks in `found` as they should be.
+pub async fn connect(agent: &Agent, found: watch::Receiver<BTreeSet<NetworkName>>) {
+    run("devices and peers", found, connected(agent)).await;
+}
+
 /// Starts the task that keeps devices and peers of a network as they should be.
-pub fn connected(agent: &Agent) -> impl Fn(&NetworkName) -> DevicesAndPeers {
+fn connected(agent: &Agent) -> impl Fn(&NetworkName) -> DevicesAndPeers {
     let agent = agent.clone();
     move |name| {
         let (agent, name) = (agent.clone(), name.clone());

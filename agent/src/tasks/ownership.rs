@@ -1,5 +1,5 @@
-//! Blocks, loans and kept addresses of one network: events from the store and the node, to the block
-//! manager.
+//! Blocks, loans and kept addresses of one network: events from the store and the node, to the
+//! block manager.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use weft_wiring::{Host, OwnAddress, SegmentState, WiringError};
 
 use super::networks;
 use super::reservations::Reservations;
-use crate::{Agent, off_thread};
+use crate::{Agent, off_thread, pace};
 
-/// How often to check everything while something expires.
+/// Interval of rounds while something expires.
 const SOON: Duration = Duration::from_secs(10);
 
-/// How often to check everything without a reason.
+/// Least interval of rounds without a reason.
 const SLOW: Duration = Duration::from_secs(60);
 
 /// Delay before a failed round is repeated.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Keeps a block manager at work for each network that this node knows. A single node has no other to
-/// agree with.
+/// Keeps a block manager at work for each network that this node knows. A single node has no other
+/// to agree with.
 pub async fn run(agent: &Agent, known: watch::Receiver<BTreeSet<NetworkName>>) {
     if agent.host.cluster().is_single_node() {
         return std::future::pending().await;
@@ -93,7 +93,7 @@ async fn keep(agent: Agent, name: NetworkName) {
             + match (is_done, work.manager.has_deadlines()) {
                 (false, _) => RETRY,
                 (true, true) => soon,
-                (true, false) => SLOW,
+                (true, false) => pace::interval(&agent, SLOW),
             };
     }
 }
@@ -140,18 +140,18 @@ fn report_round(name: &NetworkName, done: Result<(), WiringError>) -> bool {
     }
 }
 
-/// Returns whether a change by containers of this node cannot wait for the timer: addresses run out, or
-/// a borrowed one came back.
+/// Returns whether a change by containers of this node cannot wait for the timer: addresses run
+/// out, or a borrowed one came back.
 async fn is_urgent(host: &Arc<Host>, name: &NetworkName) -> bool {
     let (data_dir, network) = (host.config().data_dir.clone(), name.clone());
-    let look = async move {
+    let count = async move {
         let Some(network) = definitions::cached(&data_dir, &network)? else { return Ok(false) };
         let low = low_water(&network);
         let ledger = Ledger::open(&data_dir, network)?;
         Ok::<_, ClusterError>(ledger.counts()?.free < low || !ledger.returns()?.is_empty())
     };
     let what = || format!("network {name}: counting its free addresses");
-    off_thread::run(what, look).await.unwrap_or(true)
+    off_thread::run(what, count).await.unwrap_or(true)
 }
 
 async fn round(
@@ -199,7 +199,7 @@ async fn isolate(
     Ok(())
 }
 
-/// Whether the host has an address in the network that it does not hold.
+/// Returns whether the host has an address in the network that it does not hold.
 fn is_without_address(ledger: &Ledger, state: &SegmentState) -> Result<bool, FileError> {
     if state.node_addresses.is_empty() || state.own_address() != OwnAddress::Reserved {
         return Ok(false);
@@ -211,8 +211,8 @@ fn is_without_address(ledger: &Ledger, state: &SegmentState) -> Result<bool, Fil
 fn report(node: &NodeName, network: &NetworkName, reservation: &Reservation) {
     let addresses: Vec<String> = reservation.addresses.iter().map(ToString::to_string).collect();
     error!(
-        "network {network}: {} of {} belongs to another node, since node {node} was removed from the \
-         cluster while it was cut off; it is taken off the network: delete it and start it anew",
+        "network {network}: {} of {} belongs to another node, since node {node} was removed from \
+         the cluster while it was cut off; it is taken off the network: delete it, start it again",
         addresses.join(", "),
         reservation.holder
     );

@@ -18,13 +18,13 @@ use crate::{Agent, off_thread};
 /// Least interval between comparisons of everything without a reason.
 const SLOW: Duration = Duration::from_secs(30);
 
-/// How much longer than a comparison takes the interval between two is: one in 500 is 0.2 % of a core.
+/// The interval between two comparisons, in times that one takes: one in 500 is 0.2 % of a core.
 const REST: u32 = 500;
 
 /// Delay before a failed pass is repeated.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The devices of a network, counted each time that they were checked.
+/// The devices of a network, and the number of checks that had a reason.
 pub type Made = Option<(u64, SegmentState)>;
 
 /// The tables that the kernel is known to have.
@@ -34,7 +34,7 @@ struct Programmed {
 }
 
 /// Keeps the peers of network `name` current for as long as the future is polled. `made` tells the
-/// devices, and when they were checked.
+/// devices, and how often they were checked for a reason.
 pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Made>) {
     if agent.host.cluster().is_single_node() {
         return std::future::pending().await;
@@ -56,12 +56,15 @@ pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Mad
             }
             let known = programmed.take().filter(|p| p.devices == devices).map(|p| p.table);
             let is_full = known.is_none();
+            let permit = if is_full { agent.heavy.start().await } else { None };
             let (host, state) = (agent.host.clone(), devices.1.clone());
             let started = Instant::now();
             let work =
                 async move { host.program_peers(&state, &view, &members, known.as_ref()).await };
             let what = || format!("network {name}: programming peers");
-            match off_thread::run(what, work).await {
+            let passed = off_thread::run(what, work).await;
+            drop(permit);
+            match passed {
                 Ok((report, table)) => {
                     if report.any() {
                         info!("network {name}: {report}");

@@ -1,4 +1,4 @@
-//! News of containers that come and go on this node.
+//! Events of containers that come and go on this node.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use log::warn;
 use weft_ledger::layout::NetworkDir;
 use weft_model::NetworkName;
 
-/// Containers come in bursts; what comes within this time is one piece of news.
+/// Containers come in bursts; what comes within this time is one event.
 const BURST: Duration = Duration::from_millis(100);
 
 /// A watch on the reservations of one network.
 pub struct Reservations(Option<EventStream<Vec<u8>>>);
 
 impl Reservations {
-    /// Starts to watch. Where that fails there are no news, and the agent looks on its own.
+    /// Starts to watch. Where that fails there are no events, and timers cover for them.
     pub fn watch(data_dir: &Path, network: &NetworkName) -> Self {
         let dir = NetworkDir::new(data_dir, network).reservations();
         let open = || {
@@ -27,9 +27,9 @@ impl Reservations {
             inotify.into_event_stream(vec![0; 4096])
         };
         match open() {
-            Ok(news) => Self(Some(news)),
+            Ok(events) => Self(Some(events)),
             Err(error) => {
-                warn!("network {network}: no news of {} ({error})", dir.display());
+                warn!("network {network}: no events of {} ({error})", dir.display());
                 Self(None)
             }
         }
@@ -37,12 +37,12 @@ impl Reservations {
 
     /// Waits until a reservation has come or gone.
     pub async fn changed(&mut self) {
-        let Some(news) = &mut self.0 else { return std::future::pending().await };
-        if !matches!(news.next().await, Some(Ok(_))) {
+        let Some(events) = &mut self.0 else { return std::future::pending().await };
+        if !matches!(events.next().await, Some(Ok(_))) {
             self.0 = None;
             return;
         }
-        let burst = async { while matches!(news.next().await, Some(Ok(_))) {} };
+        let burst = async { while matches!(events.next().await, Some(Ok(_))) {} };
         let _ = tokio::time::timeout(BURST, burst).await;
     }
 }

@@ -1,6 +1,6 @@
 //! The sweep: addresses of containers that are gone without a DEL.
 //!
-//! A container counts as gone when nothing of its network namespace is left, at two looks with a
+//! A container counts as gone when nothing of its network namespace is left, at two searches with a
 //! grace period between them. A path that leads elsewhere proves nothing by itself: the namespace
 //! may live on in a process or under another path.
 
@@ -27,7 +27,7 @@ pub async fn run(host: Arc<Host>) {
         tokio::time::sleep(grace / 2).await;
         let host = host.clone();
         let work = async move {
-            if let Err(error) = look(&host, grace, &mut suspects).await {
+            if let Err(error) = search(&host, grace, &mut suspects).await {
                 warn!("searching for containers that are gone: {error}");
             }
             suspects
@@ -39,7 +39,11 @@ pub async fn run(host: Arc<Host>) {
 
 type Suspects = HashMap<(NetworkName, Holder), Instant>;
 
-async fn look(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(), AllocatorError> {
+async fn search(
+    host: &Host,
+    grace: Duration,
+    suspects: &mut Suspects,
+) -> Result<(), AllocatorError> {
     let mut ledgers = vec![];
     for network in networks::all_cached(&host.config().data_dir)? {
         let ledger = Ledger::open(&host.config().data_dir, network)?;

@@ -1,4 +1,5 @@
-//! A running `weftd`, and what it takes of its host: memory, processor time, connections, and bytes from Consul.
+//! A running `weftd`, and what it takes of its host: memory, processor time, connections, and bytes
+//! from Consul.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,7 +8,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::shell::{Daemon, run};
 
-/// Unit of processor times in `/proc/PID/stat`: `USER_HZ`, which is 100 on every architecture that Rust knows.
+/// Unit of processor times in `/proc/PID/stat`: `USER_HZ`, which is 100 on every architecture that
+/// Rust knows.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running agent. It is killed when this is dropped.
@@ -27,7 +29,7 @@ pub(crate) struct Memory {
     pub peak: f64,
 }
 
-/// What an agent did over some time.
+/// The work of an agent over some time.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     /// Processor time, in percent of one core.
@@ -98,8 +100,9 @@ impl Agent {
     }
 }
 
-/// Lets the agents run for some seconds and calls `change` at the beginning of each with the second's number. Where
-/// that takes longer than a second, the whole takes longer. Returns the load of each agent.
+/// Lets the agents run for some seconds and calls `change` at the beginning of each with the
+/// second's number. Where that takes longer than a second, the whole takes longer. Returns the load
+/// of each agent.
 pub(crate) fn load(
     agents: &[&Agent],
     seconds: u64,

@@ -1,4 +1,5 @@
-//! Hosts on one underlay: a bridge of this namespace, at which Consul listens, and a namespace for each host.
+//! Hosts on one underlay: a bridge of this namespace, at which Consul listens, and a namespace for
+//! each host.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub(crate) struct Host {
     cable: String,
     /// Node configurations, and the agent's log.
     folder: PathBuf,
-    /// What its containers are called.
+    /// The start of its containers' names.
     containers: String,
 }
 
@@ -101,8 +102,8 @@ impl Host {
         Ok(path)
     }
 
-    /// Entries that the kernel has for remote addresses of the network: neighbours of the bridge, FDB entries of the
-    /// bridge for the VXLAN device, and FDB entries of the VXLAN device.
+    /// Entries that the kernel has for remote addresses of the network: neighbours of the bridge,
+    /// FDB entries of the bridge for the VXLAN device, and FDB entries of the VXLAN device.
     pub(crate) fn entries(&self, network: &Network) -> Result<[usize; 3]> {
         let name = &self.sandbox.name;
         let (bridge, vxlan) = (device::bridge(network.vni()), device::vxlan(network.vni()));

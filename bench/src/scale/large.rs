@@ -10,7 +10,7 @@ use weft_model::Network;
 use super::agent::{Agent, load};
 use super::host::{CONSUL, CONSUL_IP, Host};
 use super::monitor::Monitor;
-use super::proxy::Proxy;
+use super::proxy::{ByPath, Proxy};
 use super::seed::{Seeder, addresses};
 use super::{
     GOAL_BUSY, GOAL_CONCERNED, GOAL_CONNECTIONS, GOAL_IDLE, GOAL_MEMORY, Options, SETTLE, Toggle,
@@ -18,11 +18,11 @@ use super::{
 };
 use crate::report::{self, Goal};
 
-/// How long to wait for entries before giving up.
+/// Time for all entries to come.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Changes whose answers are looked at one by one.
-const LOOKED_AT: u64 = 6;
+const WATCHED: u64 = 6;
 
 pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     let seeder = Seeder::new(CONSUL)?;
@@ -48,7 +48,7 @@ pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     let mut toggle = Toggle { seeder: &seeder, network, block: *spare, owner, is_owned: false };
     observe(options, &agent, &mut toggle)?;
     drop(agent);
-    look_at_answers(weft, &host, &mut toggle)
+    watch_answers(weft, &host, &mut toggle)
 }
 
 /// Starts the agent, and waits until it has programmed the wanted addresses.
@@ -78,7 +78,7 @@ fn observe(options: &Options, agent: &Agent, toggle: &mut Toggle<'_>) -> Result<
     report::figure("resident memory after that", "MB", resident, GOAL_MEMORY);
     let quiet = idle(&[agent], options.seconds)?[0];
     let connections = agent.connections()?;
-    let busy = load(&[agent], options.seconds, |_| toggle.turn())?[0];
+    let busy = load(&[agent], options.seconds, |_| toggle.next())?[0];
     let connections = figure(connections.max(agent.connections()?));
     let memory = agent.memory()?;
     report::figure("resident memory after changes", "MB", memory.resident, GOAL_MEMORY);
@@ -92,17 +92,28 @@ fn observe(options: &Options, agent: &Agent, toggle: &mut Toggle<'_>) -> Result<
 }
 
 /// Runs the agent behind a proxy, from a start to some changes.
-fn look_at_answers(weft: &Path, host: &Host, toggle: &mut Toggle<'_>) -> Result<()> {
+fn watch_answers(weft: &Path, host: &Host, toggle: &mut Toggle<'_>) -> Result<()> {
     let proxy = Proxy::start(&format!("{CONSUL_IP}:8501"), &format!("{CONSUL_IP}:8500"))?;
     let agent = host.start_agent(weft, &format!("http://{CONSUL_IP}:8501"))?;
     std::thread::sleep(SETTLE);
-    let at_start = proxy.take_largest();
-    load(&[&agent], LOOKED_AT, |_| toggle.turn())?;
-    for (when, (path, bytes)) in
-        [("at the start", at_start), ("after changes", proxy.take_largest())]
-    {
-        report::figure(&format!("largest answer {when}"), "KB", figure(bytes) / 1e3, None);
-        report::note(&format!("  to {path}"));
+    report_largest("at the start", &proxy.take());
+    load(&[&agent], WATCHED, |_| toggle.next())?;
+    let answers = proxy.take();
+    report_largest("after changes", &answers);
+    let changes = figure(usize::try_from(WATCHED)?);
+    for (path, of_path) in answers {
+        let (requests, bytes) = (figure(of_path.requests), figure(of_path.bytes));
+        let (requests, kilobytes) = (requests / changes, bytes / 1e3 / changes);
+        report::note(&format!("  {requests:.1} requests, {kilobytes:.2} KB a change: {path}"));
     }
     Ok(())
+}
+
+/// Prints the largest of all answers, and what it answered.
+fn report_largest(when: &str, answers: &ByPath) {
+    let Some((path, of_path)) = answers.iter().max_by_key(|(_, of_path)| of_path.largest) else {
+        return;
+    };
+    report::figure(&format!("largest answer {when}"), "KB", figure(of_path.largest) / 1e3, None);
+    report::note(&format!("  to {path}"));
 }

@@ -1,4 +1,5 @@
-//! Many networks in the store; the agent of a node that has some of them, and the agent of a node that has none.
+//! Many networks in the store; the agent of a node that has some of them, and the agent of a node
+//! that has none.
 
 use std::path::Path;
 
@@ -46,7 +47,7 @@ pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     let mut under_changes_of = |network: &Network| -> Result<Vec<Load>> {
         let block = *seeder.free_blocks(network)?.first().context("no block is free")?;
         let mut toggle = Toggle { seeder: &seeder, network, block, owner, is_owned: false };
-        load(&agents, options.seconds, |_| toggle.turn())
+        load(&agents, options.seconds, |_| toggle.next())
     };
     let had = networks[..attached].first().map(&mut under_changes_of).transpose()?;
     let foreign = networks[attached..].first().map(&mut under_changes_of).transpose()?;

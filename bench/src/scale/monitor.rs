@@ -1,7 +1,8 @@
-//! Entries for remote addresses as they arrive in the kernels of hosts, by the kernel's own notifications.
+//! Entries for remote addresses as they arrive in the kernels of hosts, by the kernel's own
+//! notifications.
 //!
-//! An address is there once all its three entries are: in the neighbours of the bridge, in the bridge's FDB and in
-//! the VXLAN device's.
+//! An address is there once all its three entries are: in the neighbours of the bridge, in the
+//! bridge's FDB and in the VXLAN device's.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -25,7 +26,8 @@ use crate::sandbox::Sandbox;
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`: neighbours and FDB entries.
 const GROUP: u32 = 3;
 
-/// Bytes of notifications that wait for this program, all hosts together. Hundreds of thousands come in a second.
+/// Bytes of notifications that wait for this program, all hosts together. Hundreds of thousands
+/// come in a second.
 const BUFFER: usize = 512 << 20;
 
 /// Tables, a bit each.
@@ -47,7 +49,8 @@ impl Monitor {
     /// Subscribes in the network namespaces of the hosts.
     pub(crate) fn open(hosts: &[&Sandbox]) -> Result<Self> {
         let open = |host: &&Sandbox| {
-            // A socket belongs to the namespace that it was made in, whichever thread reads from it.
+            // A socket belongs to the namespace that it was made in, whichever thread reads from
+            // it.
             host.enter(|| {
                 let mut socket = Socket::new(NETLINK_ROUTE)?;
                 socket.bind_auto()?;
@@ -60,8 +63,9 @@ impl Monitor {
         Ok(Self { sockets: hosts.iter().map(open).collect::<Result<_>>()? })
     }
 
-    /// Waits until each host has all entries for the wanted addresses, until the deadline at most. Returns when that
-    /// was, for each host. Only entries set since the last call or the subscription count.
+    /// Waits until each host has all entries for the wanted addresses, until the deadline at most.
+    /// Returns when that was, for each host. Only entries set since the last call or the
+    /// subscription count.
     pub(crate) fn wait(
         &self,
         wanted: &[Ipv4Addr],
@@ -122,7 +126,8 @@ fn drain(socket: &Socket, places: &HashMap<MacAddr, usize>, host: &mut Lacking) 
     }
 }
 
-/// The MAC that an entry is for, which stands for the address too, and the bit of the entry's table.
+/// The MAC that an entry is for, which stands for the address too, and the bit of the entry's
+/// table.
 fn entry(message: &NeighbourMessage) -> Option<(MacAddr, u8)> {
     let mac = message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),

@@ -1,7 +1,8 @@
-//! A TCP proxy in front of Consul that notes its largest answer.
+//! A TCP proxy in front of Consul that notes its answers.
 //!
-//! A client of HTTP/1.1 that does not pipeline sends its next request after it has the whole answer to the last. So
-//! all that the server sends between two requests is one answer, and the proxy need not understand it.
+//! A client of HTTP/1.1 that does not pipeline sends its next request after it has the whole answer
+//! to the last. So all that the server sends between two requests is one answer, and the proxy need
+//! not understand it.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,15 +12,26 @@ use std::thread;
 
 use anyhow::Result;
 
-/// The largest answer to each path, in bytes with the headers.
-type Answers = BTreeMap<String, usize>;
+/// The answers to one path, in bytes with the headers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Answers {
+    /// Requests.
+    pub requests: usize,
+    /// Bytes of all answers.
+    pub bytes: usize,
+    /// Bytes of the largest one.
+    pub largest: usize,
+}
+
+/// The answers to each path.
+pub(crate) type ByPath = BTreeMap<String, Answers>;
 
 /// A proxy. It ends with the process.
 pub(crate) struct Proxy {
-    answers: Arc<Mutex<Answers>>,
+    answers: Arc<Mutex<ByPath>>,
 }
 
-/// What is going on in a connection.
+/// The request under way in a connection.
 #[derive(Default)]
 struct Exchange {
     path: String,
@@ -43,19 +55,19 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// The path of the largest answer since the last call, without its query, and the answer's bytes.
-    pub(crate) fn take_largest(&self) -> (String, usize) {
-        let answers = std::mem::take(&mut *lock(&self.answers));
-        answers.into_iter().max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
+    /// The answers since the last call, by path without its query.
+    pub(crate) fn take(&self) -> ByPath {
+        std::mem::take(&mut *lock(&self.answers))
     }
 }
 
 /// Starts a thread for each direction.
-fn connect(client: &TcpStream, server: &TcpStream, answers: &Arc<Mutex<Answers>>) -> Result<()> {
+fn connect(client: &TcpStream, server: &TcpStream, answers: &Arc<Mutex<ByPath>>) -> Result<()> {
     let exchange = Arc::new(Mutex::new(Exchange::default()));
-    let asking = exchange.clone();
+    let (asking, asked) = (exchange.clone(), answers.clone());
     copy(client.try_clone()?, server.try_clone()?, move |bytes| {
         if let Some(path) = requested(bytes) {
+            lock(&asked).entry(path.clone()).or_default().requests += 1;
             *lock(&asking) = Exchange { path, answered: 0 };
         }
     });
@@ -64,8 +76,9 @@ fn connect(client: &TcpStream, server: &TcpStream, answers: &Arc<Mutex<Answers>>
         let mut exchange = lock(&exchange);
         exchange.answered += bytes.len();
         let mut answers = lock(&answers);
-        let largest = answers.entry(exchange.path.clone()).or_default();
-        *largest = exchange.answered.max(*largest);
+        let of_path = answers.entry(exchange.path.clone()).or_default();
+        of_path.bytes += bytes.len();
+        of_path.largest = exchange.answered.max(of_path.largest);
     });
     Ok(())
 }
@@ -109,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_the_largest_answer_of_each_path() {
+    fn notes_the_answers_of_each_path() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap().to_string();
         thread::spawn(move || {
@@ -126,7 +139,10 @@ mod tests {
             client.write_all(format!("GET {path}?x HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
             client.read_exact(&mut vec![0; length]).unwrap();
         }
-        assert_eq!(proxy.take_largest(), ("/b".to_owned(), 70_000));
-        assert_eq!(proxy.take_largest(), (String::new(), 0));
+        let answers = |bytes| Answers { requests: 1, bytes, largest: bytes };
+        let expected = [("/a", 10), ("/b", 70_000), ("/c", 20)];
+        let expected = expected.map(|(path, bytes)| (path.to_owned(), answers(bytes)));
+        assert_eq!(proxy.take(), ByPath::from(expected));
+        assert_eq!(proxy.take(), ByPath::new());
     }
 }

@@ -13,7 +13,7 @@ use weft_cluster::Cluster;
 use weft_model::block::BlockRecord;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{Block, Network, NetworkName, NetworkSpec, NodeName, NodeRecord, Subnet, Vni};
-use weft_store::{Expected, Op, TxnOutcome, keys, typed};
+use weft_store::{Expected, MAX_OPS, Op, TxnOutcome, keys, typed};
 
 use crate::consul;
 
@@ -99,8 +99,8 @@ impl Seeder {
         self.write(&ops)
     }
 
-    /// Claims a block for `owner` by the transaction that a claim ends with, and returns the time just before it was
-    /// sent.
+    /// Claims a block for `owner` by the transaction that a claim ends with, and returns the time
+    /// just before it was sent.
     pub(crate) fn claim(
         &self,
         network: &Network,
@@ -137,9 +137,14 @@ impl Seeder {
     }
 
     fn write(&self, ops: &[Op]) -> Result<()> {
-        let nonce = self.cluster.environment().random();
-        let parts = keys::in_transactions(ops.to_vec(), 0, nonce);
-        parts.iter().try_for_each(|ops| self.transact(ops))
+        // Each transaction has a random number of its own: Consul ignores a write of the value that
+        // a key has, so two that touch one group with the same number would be one change to nodes.
+        // Half of the room is for revision keys.
+        let parts = ops.chunks(MAX_OPS / 2);
+        parts.map(<[Op]>::to_vec).try_for_each(|ops| {
+            let ops = self.cluster.with_revisions(ops);
+            self.transact(&ops)
+        })
     }
 
     fn transact(&self, ops: &[Op]) -> Result<()> {
@@ -159,8 +164,8 @@ fn vtep(number: u32) -> IpAddr {
     Ipv4Addr::from(u32::from(FIRST_VTEP) + number).into()
 }
 
-/// IPv4 addresses that containers in these blocks may have: each is an entry in each table of a node that has the
-/// network and does not own the block.
+/// IPv4 addresses that containers in these blocks may have: each is an entry in each table of a
+/// node that has the network and does not own the block.
 pub(crate) fn addresses(network: &Network, blocks: &[Block]) -> Vec<Ipv4Addr> {
     blocks
         .iter()

@@ -1,4 +1,5 @@
-//! Many agents that have one network: how soon all of their kernels know of a block that another node claims.
+//! Many agents that have one network: how soon all of their kernels know of a block that another
+//! node claims.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -20,10 +21,10 @@ use crate::sandbox::Sandbox;
 use crate::shell::run;
 use crate::stats::Samples;
 
-/// How long a claim may take to all agents before it counts as this and the next one is made.
+/// Time after which a claim counts as this and the next one is made.
 const LOST: Duration = Duration::from_secs(5);
 
-/// How long all agents together may take to program what is there at the start.
+/// Time for all agents to program what is there at the start.
 const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Seconds that all claims together may take, for each claim.
@@ -54,8 +55,8 @@ pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
 
     let agents =
         hosts.iter().map(|host| host.start_agent(weft, CONSUL)).collect::<Result<Vec<_>>>()?;
-    // All agents start at the same time here, and each that registers is a change to all others. That is over before
-    // they have much to program.
+    // All agents start at the same time here, and each that registers is a change to all others.
+    // That is over before they have much to program.
     std::thread::sleep(SETTLE);
     seeder.blocks(network, taken, &owners)?;
     wait_for_programs(&hosts, network, &addresses(network, taken))?;
@@ -86,8 +87,8 @@ struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// Claims a block, and returns how long it took to each agent's kernel, as far as it got there within the
-    /// deadline. Nothing comes back if no block is left.
+    /// Claims a block, and returns how long it took to each agent's kernel, as far as it got there
+    /// within the deadline. Nothing comes back if no block is left.
     fn make(&mut self, deadline: Duration) -> Result<Option<Vec<Option<Duration>>>> {
         let Some(block) = self.spare.next() else { return Ok(None) };
         let wanted = addresses(self.network, &[*block]);

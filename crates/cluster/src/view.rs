@@ -19,7 +19,7 @@ use crate::{Cluster, ClusterError};
 pub struct Member {
     /// Its record.
     pub record: NodeRecord,
-    /// Whether its agent keeps its heartbeat up.
+    /// Set while its agent keeps its heartbeat up.
     pub alive: bool,
 }
 

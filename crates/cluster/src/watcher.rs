@@ -2,13 +2,13 @@
 //!
 //! One watch each follows the nodes, their heartbeats, the network definitions and the requests to
 //! this node, and one each of [`SHARDS`] follows small *revision keys*, of which every change of a
-//! block or an endpoint writes one. A change therefore costs a node the answer of one shard, and only
-//! a node that has the network reads the group of blocks that changed.
+//! block or an endpoint writes one. A change therefore costs a node the answer of one shard, and
+//! only a node that has the network reads the group of blocks that changed.
 //!
-//! A watch keeps its last state while the store cannot be reached: a store that is down is no reason
-//! to forget a peer. After any error the prefix is listed again, and what differs from the known
-//! revisions is read again, so no change is missed. As a cure for everything else each network is
-//! read completely from time to time.
+//! A watch keeps its last state while the store cannot be reached: a store that is down is no
+//! reason to forget a peer. After any error the prefix is listed again, and what differs from the
+//! known revisions is read again, so no change is missed. As a cure for everything else each
+//! network is read completely from time to time.
 
 mod keeper;
 
@@ -28,8 +28,11 @@ use crate::view::{self, Members, NetworkView, Requests};
 
 use keeper::{Event, Keeper};
 
-/// How long one question to the store may stay open.
-const WAIT: Duration = Duration::from_secs(60);
+/// Time for which one question to the store may stay open; the default of Consul too. When it is
+/// over, Consul answers with all entries although none has changed: at 1,000 nodes and 1,000
+/// networks close to a megabyte. A connection whose other end is dead is found by the store's own
+/// probes, long before.
+const WAIT: Duration = Duration::from_secs(300);
 
 /// Least time between two answers. A store in which much changes, or one that does not wait before
 /// it answers, would otherwise keep the agent busy with reading.
@@ -110,15 +113,18 @@ fn follow(store: &Arc<dyn Store>, prefix: String) -> Watched<Vec<Entry>> {
         let mut backoff = Backoff::new();
         let mut failing = false;
         while !sender.is_closed() {
+            let following =
+                follow_until_error(&*store, &prefix, &sender, &mut backoff, &mut failing);
             let error = tokio::select! {
-                error = follow_until_error(&*store, &prefix, &sender, &mut backoff, &mut failing) => error,
+                error = following => error,
                 () = sender.closed() => return,
             };
             let delay = backoff.next_delay();
             if !failing {
+                let seconds = delay.as_secs_f32();
                 warn!(
-                    "watching {prefix}: {error}; keeping the last known state, will retry in {:.1} s",
-                    delay.as_secs_f32()
+                    "watching {prefix}: {error}; keeping the last known state, will retry in \
+                     {seconds:.1} s"
                 );
                 failing = true;
             }

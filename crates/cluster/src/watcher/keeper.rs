@@ -17,7 +17,7 @@ use super::{Definitions, Watched};
 use crate::view::NetworkView;
 use crate::{Cluster, ClusterError};
 
-/// How often to read a network completely without a reason.
+/// Interval of complete reads of a network without a reason.
 const FULL_READ: Duration = Duration::from_secs(600);
 
 /// Networks that are read at the same time.
