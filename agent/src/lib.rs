@@ -15,6 +15,7 @@
 //! - [`tasks::underlay`]: the interface and address that carry the tunnels.
 //! - [`supervisor`]: one task for each network, started again if it fails.
 //! - [`pace`]: the rate of what timers start, and the number of heavy passes at once.
+//! - [`signals`]: changes that one task tells another.
 //! - [`off_thread`]: work that may block, away from the thread that serves.
 //!
 //! The cluster store is watched by [`weft_cluster::Watcher`], with a number of connections that
@@ -24,6 +25,7 @@
 
 pub mod off_thread;
 pub mod pace;
+pub mod signals;
 pub mod singleton;
 pub mod supervisor;
 pub mod tasks;
@@ -59,6 +61,11 @@ pub struct Agent {
     pub underlay: watch::Receiver<underlay::Seen>,
     /// The networks that have devices on this host.
     pub networks: watch::Receiver<BTreeSet<NetworkName>>,
+    /// Signals that own blocks or loans of a network have changed: what lives here is not looked for
+    /// elsewhere, so the peers that the kernel must know depend on them.
+    pub here: signals::Signals,
+    /// Signals that reservations have come or gone.
+    pub reservations: signals::Signals,
     /// The heavy passes under way.
     pub heavy: Arc<pace::Heavy>,
 }
@@ -72,6 +79,9 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let _only_one = singleton::take(&config.data_dir)?;
     let netlink = Netlink::open_offloaded().context("open a netlink socket")?;
+    // Passes are off this thread already. Would they put their requests on yet another of the same
+    // threads, many of them could take all threads and wait for one more.
+    let of_passes = Netlink::open_shared().context("open a netlink socket")?;
     let selector = weft_wiring::selector(&config.underlay);
     let underlay = match weft_datapath::underlay::find(&netlink, &selector).await {
         Ok(underlay) => Some(underlay),
@@ -86,13 +96,16 @@ pub async fn run(
 
     let watcher = Watcher::start(&cluster);
     let (seen, underlay) = watch::channel(underlay);
-    let found = discovery::start(&config.data_dir)?;
+    let reservations = signals::Signals::default();
+    let found = discovery::start(&config.data_dir, reservations.clone())?;
     let agent = Agent {
-        host: Arc::new(Host::new(config, cluster, netlink)),
+        host: Arc::new(Host::new(config, cluster, of_passes)),
         watcher,
         links: link_events::Links::default(),
         underlay,
         networks: found.with_devices.clone(),
+        here: signals::Signals::default(),
+        reservations: reservations.clone(),
         heavy: Arc::default(),
     };
     let lease = heartbeat::Current::default();
@@ -100,7 +113,7 @@ pub async fn run(
     let ended = tokio::select! {
         ended = heartbeat => ended.context("the task that keeps this node's record")?,
         () = networks::connect(&agent, found.with_devices) => Ok(()),
-        () = underlay::follow(agent.host.clone(), agent.links.subscribe(), seen) => Ok(()),
+        () = underlay::follow(&agent.host, netlink, agent.links.subscribe(), seen) => Ok(()),
         () = ownership::run(&agent, found.with_definition) => Ok(()),
         () = devices::finish_removals(agent.host.clone()) => Ok(()),
         () = link_events::run(agent.links.clone()) => Ok(()),

@@ -58,7 +58,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stop = async move {
@@ -69,5 +69,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
             info!("stopped by {name}; the data plane stays as it is");
         };
         weftd::run(config, cluster, stop).await
-    })
+    });
+    // Passes that are under way on other threads end with the process, whatever they wait for; dropping
+    // the runtime would wait for them.
+    std::mem::forget(runtime);
+    ended
 }

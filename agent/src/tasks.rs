@@ -7,6 +7,5 @@ pub mod link_events;
 pub mod networks;
 pub mod ownership;
 pub mod peers;
-pub mod reservations;
 pub mod sweep;
 pub mod underlay;

@@ -7,6 +7,8 @@ use log::{debug, info, warn};
 use tokio::sync::watch;
 use weft_cluster::networks;
 use weft_cluster::watcher::{self, Definitions, Watched};
+use weft_files::Inode;
+use weft_ledger::layout::NetworkDir;
 use weft_model::{Network, NetworkName};
 use weft_wiring::{Host, SegmentState, WiringError, network_removal};
 
@@ -51,6 +53,8 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
     let mut needs_check = true;
     let mut has_reason = true;
     let mut checks = 0;
+    let note = NetworkDir::new(&agent.host.config().data_dir, &name).segment();
+    let mut noted = Inode::at(&note);
     loop {
         let definition = definition_of(&name, &mut definitions);
         let host = agent.host.clone();
@@ -78,6 +82,13 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
                 (RETRY, true)
             }
         };
+        if failed {
+            // Its own changes are events too: without a pause it would repeat itself at once.
+            tokio::time::sleep(RETRY).await;
+            continue;
+        }
+        // A plugin that made the network again has programmed peers as it saw them.
+        let is_replaced = std::mem::replace(&mut noted, Inode::at(&note)) != noted;
         let vni = SegmentState::read(&agent.host.config().data_dir, &name)
             .map(|state| state.network.vni());
         let link_changed = async {
@@ -91,15 +102,14 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
                 std::future::pending::<()>().await;
             }
         };
-        let (check, reason) = tokio::select! {
+        let (check, mut reason) = tokio::select! {
             () = watcher::changed(&mut definitions) => (false, false),
             () = link_changed => (true, true),
             () = underlay_changed => (true, true),
             () = tokio::time::sleep(pause) => (true, false),
         };
-        // A check stays due until it has gone well.
-        needs_check = check || (needs_check && failed);
-        has_reason = reason || (has_reason && failed);
+        reason |= is_replaced;
+        (needs_check, has_reason) = (check, reason);
     }
 }
 

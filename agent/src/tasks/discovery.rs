@@ -3,13 +3,13 @@
 //! Plugins note the definition and the devices of each network there. The kernel reports changes
 //! (inotify), and a slow timer covers what it did not report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchMask, Watches};
+use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 use log::warn;
 use tokio::sync::watch;
 use weft_files::create_private_dir;
@@ -17,8 +17,13 @@ use weft_ledger::layout::{NetworkDir, networks_dir};
 use weft_model::NetworkName;
 use weft_wiring::SegmentState;
 
+use crate::signals::Signals;
+
 /// Interval of listings of the directory without an event.
 const SLOW: Duration = Duration::from_secs(30);
+
+/// Containers come in bursts; those within this time are one signal.
+const CONTAINERS: Duration = Duration::from_millis(100);
 
 /// Changes come in bursts; those within this time are one event.
 const BURST: Duration = Duration::from_millis(5);
@@ -31,8 +36,9 @@ pub struct Found {
     pub with_definition: watch::Receiver<BTreeSet<NetworkName>>,
 }
 
-/// Starts to watch `data_dir`. Ends when the receivers are dropped.
-pub fn start(data_dir: &Path) -> anyhow::Result<Found> {
+/// Starts to watch `data_dir`, with one instance of inotify: a user has 128 of them by default. Ends
+/// when the receivers are dropped. `reservations` tells of reservations that have come or gone.
+pub fn start(data_dir: &Path, reservations: Signals) -> anyhow::Result<Found> {
     let dir = networks_dir(data_dir);
     create_private_dir(&dir)?;
     let inotify = Inotify::init().context("ask the kernel for file notifications")?;
@@ -41,7 +47,8 @@ pub fn start(data_dir: &Path) -> anyhow::Result<Found> {
         .add(&dir, WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVED_FROM)
         .with_context(|| format!("watch {}", dir.display()))?;
     let events = inotify.into_event_stream(vec![0; 4096])?;
-    let directory = Directory { data_dir: data_dir.to_owned(), watches, events };
+    let (data_dir, watched) = (data_dir.to_owned(), HashMap::new());
+    let directory = Directory { data_dir, watches, events, watched, reservations };
     let (devices, with_devices) = watch::channel(BTreeSet::new());
     let (definitions, with_definition) = watch::channel(BTreeSet::new());
     tokio::spawn(directory.follow(devices, definitions));
@@ -52,6 +59,9 @@ struct Directory {
     data_dir: PathBuf,
     watches: Watches,
     events: EventStream<Vec<u8>>,
+    /// The directories of reservations, by their watches.
+    watched: HashMap<WatchDescriptor, NetworkName>,
+    reservations: Signals,
 }
 
 impl Directory {
@@ -67,7 +77,12 @@ impl Directory {
                 let dir = NetworkDir::new(&self.data_dir, name);
                 // A directory that is watched twice has one watch; one that is gone needs none.
                 let _ = self.watches.add(dir.root(), WatchMask::MOVED_TO | WatchMask::DELETE);
+                let mask = WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+                if let Ok(watch) = self.watches.add(dir.reservations(), mask) {
+                    self.watched.insert(watch, name.clone());
+                }
             }
+            self.watched.retain(|_, name| names.contains(name));
             // A note counts if it was written in this namespace; it never becomes invalid in place.
             valid.retain(|name| names.contains(name) && self.dir(name).segment().exists());
             let unknown: Vec<&NetworkName> = names.difference(&valid).collect();
@@ -88,19 +103,53 @@ impl Directory {
         NetworkDir::new(&self.data_dir, name)
     }
 
-    /// Waits until the directory may have changed.
+    /// Waits until the networks may have changed, and tells of changed reservations meanwhile.
     async fn changed(&mut self) {
         let event = async {
-            match self.events.next().await {
-                Some(Ok(_)) => {
-                    let burst = async { while let Some(Ok(_)) = self.events.next().await {} };
-                    let _ = tokio::time::timeout(BURST, burst).await;
+            let mut changed = BTreeSet::new();
+            while !self.next(&mut changed).await {
+                // Containers come in bursts; those within this time are one signal.
+                let more = async {
+                    while !self.next(&mut changed).await {}
+                };
+                let is_told = tokio::time::timeout(CONTAINERS, more).await.is_ok();
+                for name in std::mem::take(&mut changed) {
+                    self.reservations.send(&name);
                 }
-                // The timer covers a failure.
-                _ => std::future::pending().await,
+                if is_told {
+                    break;
+                }
+            }
+            let burst = async {
+                loop {
+                    self.next(&mut changed).await;
+                }
+            };
+            let _ = tokio::time::timeout(BURST, burst).await;
+            for name in changed {
+                self.reservations.send(&name);
             }
         };
         let _ = tokio::time::timeout(SLOW, event).await;
+    }
+
+    /// Waits for an event. Notes the network if it is about its reservations; returns whether it is
+    /// about the networks themselves. Never resolves once inotify fails: the timer covers that.
+    async fn next(&mut self, changed: &mut BTreeSet<NetworkName>) -> bool {
+        let Some(Ok(event)) = self.events.next().await else { return std::future::pending().await };
+        match self.watched.get(&event.wd) {
+            Some(name) => {
+                changed.insert(name.clone());
+                false
+            }
+            // Of other directories, or of all: some events were dropped.
+            None => {
+                if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    changed.extend(self.watched.values().cloned());
+                }
+                true
+            }
+        }
     }
 }
 

@@ -15,11 +15,10 @@ use weft_cluster::watcher::{self, Watched};
 use weft_cluster::{ClusterError, NetworkView, networks as definitions};
 use weft_files::FileError;
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{NetworkName, NodeName, device};
+use weft_model::{Block, LoanId, NetworkName, NodeName, device};
 use weft_wiring::{Host, OwnAddress, SegmentState, WiringError};
 
 use super::networks;
-use super::reservations::Reservations;
 use crate::{Agent, off_thread, pace};
 
 /// Interval of rounds while something expires.
@@ -44,6 +43,8 @@ pub async fn run(agent: &Agent, known: watch::Receiver<BTreeSet<NetworkName>>) {
 struct Work {
     manager: BlockManager,
     reported: BTreeSet<Holder>,
+    /// The blocks and loans of this node after the last round.
+    own: (Vec<Block>, Vec<LoanId>),
 }
 
 /// Manages the ownership of network `name` for as long as the future is polled.
@@ -53,8 +54,9 @@ async fn keep(agent: Agent, name: NetworkName) {
     let policy = Policy { release_after: config.release_after };
     let cluster = agent.host.cluster().clone();
     let manager = BlockManager::new(cluster, data_dir.clone(), name.clone(), policy);
-    let mut work = Work { manager, reported: BTreeSet::new() };
-    let mut here = Reservations::watch(&data_dir, &name);
+    let mut work = Work { manager, reported: BTreeSet::new(), own: (vec![], vec![]) };
+    let mut reservations = agent.reservations.subscribe();
+    let mut own = None;
     let mut store =
         Store { view: agent.watcher.network(&name), requests: agent.watcher.requests() };
     let mut requests = None;
@@ -66,7 +68,7 @@ async fn keep(agent: Agent, name: NetworkName) {
             () = watcher::changed(&mut store.requests) => {
                 store.requests_for(&name) != requests
             }
-            () = here.changed() => {
+            () = reservations.changed(&name) => {
                 // A block may have become idle.
                 next = next.min(Instant::now() + soon);
                 is_urgent(&agent.host, &name).await
@@ -88,6 +90,10 @@ async fn keep(agent: Agent, name: NetworkName) {
             let done;
             (work, done) = off_thread::run(what, round).await;
             is_done = report_round(&name, done);
+            if own.as_ref() != Some(&work.own) {
+                own = Some(work.own.clone());
+                agent.here.send(&name);
+            }
         }
         next = Instant::now()
             + match (is_done, work.manager.has_deadlines()) {
@@ -164,6 +170,10 @@ async fn round(
     // Whatever came of the round: what was lost by it, by an earlier one or by another program must
     // not wait for a round that goes well.
     isolate(host, name, &mut work.reported).await?;
+    if let Some(network) = definitions::cached(&host.config().data_dir, name)? {
+        let ledger = Ledger::open(&host.config().data_dir, network)?;
+        work.own = (ledger.blocks()?, ledger.loans()?);
+    }
     Ok(done?)
 }
 

@@ -21,8 +21,11 @@ const SLOW: Duration = Duration::from_secs(30);
 /// The interval between two comparisons, in times that one takes: one in 500 is 0.2 % of a core.
 const REST: u32 = 500;
 
-/// Delay before a failed pass is repeated.
+/// Delay before a failed pass is repeated. It doubles with each failure, up to [`LONGEST_RETRY`].
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Longest delay before a failed pass is repeated.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// The devices of a network, and the number of checks that had a reason.
 pub type Made = Option<(u64, SegmentState)>;
@@ -42,16 +45,19 @@ pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Mad
     let mut members = agent.watcher.members();
     let mut view = agent.watcher.network(&name);
     let mut programmed: Option<Programmed> = None;
+    let mut here = agent.here.subscribe();
     let mut due = Instant::now() + SLOW;
+    let mut retry = RETRY;
     loop {
         let known = (
             members.borrow_and_update().clone(),
             view.borrow_and_update().clone(),
             made.borrow_and_update().clone(),
         );
-        let mut pause = due.saturating_duration_since(Instant::now());
+        // While something is unknown there is nothing to do but to wait for it.
+        let mut pause = None;
         if let (Some(members), Some(view), Some(devices)) = known {
-            if pause.is_zero() {
+            if due <= Instant::now() {
                 programmed = None;
             }
             let known = programmed.take().filter(|p| p.devices == devices).map(|p| p.table);
@@ -74,29 +80,40 @@ pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Mad
                     if !failed {
                         programmed = Some(Programmed { devices, table });
                     }
-                    if is_full || failed {
-                        let rest = (started.elapsed() * REST).max(SLOW);
-                        due = Instant::now() + if failed { RETRY } else { rest };
+                    if failed {
+                        due = Instant::now() + retry;
+                        retry = (retry * 2).min(LONGEST_RETRY);
+                    } else if is_full {
+                        due = Instant::now() + (started.elapsed() * REST).max(SLOW);
+                        retry = RETRY;
                     }
                 }
                 Err(error) => {
-                    report(&name, &error);
-                    due = Instant::now() + RETRY;
+                    report(&name, &error, retry);
+                    due = Instant::now() + retry;
+                    retry = (retry * 2).min(LONGEST_RETRY);
                 }
             }
-            pause = due.saturating_duration_since(Instant::now());
+            pause = Some(due.saturating_duration_since(Instant::now()));
         }
+        let timer = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = watcher::changed(&mut members) => {}
             () = watcher::changed(&mut view) => {}
             changed = made.changed() => if changed.is_err() {
                 return std::future::pending().await;
             },
-            () = tokio::time::sleep(pause.max(Duration::from_millis(10))) => {}
+            () = here.changed(&name) => {}
+            () = timer => {}
         }
     }
 }
 
-fn report(name: &NetworkName, error: &WiringError) {
-    warn!("network {name}: {error}; its peers are programmed again in {} s", RETRY.as_secs());
+fn report(name: &NetworkName, error: &WiringError, retry: Duration) {
+    warn!("network {name}: {error}; its peers are programmed again in {} s", retry.as_secs());
 }

@@ -4,11 +4,11 @@
 //! the devices of all networks wait for the same event. An event of any link leads to a lookup; a
 //! timer covers addresses, of which there are no events.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, info};
 use tokio::sync::watch;
+use weft_datapath::netlink::Netlink;
 use weft_datapath::underlay::{self, Underlay};
 use weft_wiring::{Host, selector};
 
@@ -24,9 +24,9 @@ const PACE: Duration = Duration::from_millis(500);
 pub type Seen = Option<Underlay>;
 
 /// Looks the underlay up. There is none while its interface is gone or has no address.
-pub async fn find(host: &Host) -> Seen {
+async fn find(host: &Host, netlink: &Netlink) -> Seen {
     let selector = selector(&host.config().underlay);
-    match underlay::find(host.netlink(), &selector).await {
+    match underlay::find(netlink, &selector).await {
         Ok(underlay) => Some(underlay),
         Err(error) => {
             debug!("no underlay: {error}");
@@ -37,10 +37,15 @@ pub async fn find(host: &Host) -> Seen {
 
 /// Keeps `seen` current for as long as the future is polled. An underlay that is gone for a moment
 /// is no other one: `seen` keeps the last.
-pub async fn follow(host: Arc<Host>, mut links: LinkEvents, seen: watch::Sender<Seen>) {
+pub async fn follow(
+    host: &Host,
+    netlink: Netlink,
+    mut links: LinkEvents,
+    seen: watch::Sender<Seen>,
+) {
     loop {
         let _ = tokio::time::timeout(SLOW, links.any()).await;
-        if let Some(now) = find(&host).await {
+        if let Some(now) = find(host, &netlink).await {
             seen.send_if_modified(|last| replace(last, now));
         }
         tokio::time::sleep(PACE).await;

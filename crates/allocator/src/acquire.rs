@@ -5,7 +5,7 @@
 //! node takes one block, not one each. And when there is none to claim, another node lends an
 //! address.
 
-use log::info;
+use log::{debug, info};
 use weft_cluster::{Cluster, ClusterError};
 use weft_ledger::ledger::{About, Outcome, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
@@ -32,7 +32,10 @@ pub async fn reserve(
         return Ok(reservation);
     }
     // Addresses of identities that have not come back are free.
-    identities::expire(cluster, &ledger).await?;
+    // Room that it makes is welcome; that it cannot tell the store is no reason to fail here.
+    if let Err(error) = identities::expire(cluster, &ledger).await {
+        debug!("network {name}: {error}");
+    }
     let lock = ownership::lock_claims(cluster, &ledger).await?;
     // A claim may bring only what another process takes at once, so this can go round.
     loop {

@@ -73,21 +73,44 @@ pub(crate) async fn of_block(
 }
 
 /// Frees the addresses of this node whose time is over: of identities that have not come back,
-/// which are deleted from the cluster store, and of prepared containers that were not made.
+/// which are deleted from the cluster store first, and of prepared containers that were not made.
+/// An address whose keys cannot be deleted now is freed later; that does not stop the others.
 pub async fn expire(cluster: &Cluster, ledger: &Ledger) -> Result<(), AllocatorError> {
-    let network = ledger.network();
-    let name = network.name();
-    for reservation in release::free_expired(ledger)? {
-        let Holder::Kept { sticky, .. } = &reservation.holder else { continue };
-        let key = keys::identity(name, sticky.id());
-        let Some(entry) = cluster.store().get(&key).await?.entry else { continue };
-        let record: StickyRecord = typed::decode(&entry)?;
-        let (pool, host) = (reservation.pool, reservation.host);
-        if (record.pool, record.host) == (pool, host) {
-            let mut ops = vec![Op::delete_if(key, entry.revision)];
-            ops.extend(block_key(network, sticky.id(), pool, host).map(Op::delete));
-            cluster.store().transact(&ops).await?;
+    let mut failure = None;
+    for reservation in ledger.expired()? {
+        if let Err(error) = expire_one(cluster, ledger, &reservation).await {
+            failure.get_or_insert(error);
         }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+async fn expire_one(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    reservation: &Reservation,
+) -> Result<(), AllocatorError> {
+    let network = ledger.network();
+    let mut forgotten = None;
+    if let Holder::Kept { sticky, .. } = &reservation.holder {
+        let key = keys::identity(network.name(), sticky.id());
+        let (pool, host) = (reservation.pool, reservation.host);
+        if let Some(entry) = cluster.store().get(&key).await?.entry {
+            let record: StickyRecord = typed::decode(&entry)?;
+            if (record.pool, record.host) == (pool, host) {
+                let mut ops = vec![Op::delete_if(key, entry.revision)];
+                ops.extend(block_key(network, sticky.id(), pool, host).map(Op::delete));
+                if cluster.store().transact(&ops).await? == TxnOutcome::Committed {
+                    forgotten = Some(sticky);
+                }
+            }
+        }
+    }
+    if !release::free(ledger, reservation, release::Reason::Expired)?
+        && let Some(sticky) = forgotten
+    {
+        // The identity came back for it in this moment.
+        remember(cluster, network, None, sticky, reservation).await?;
     }
     Ok(())
 }

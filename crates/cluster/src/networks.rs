@@ -229,24 +229,27 @@ impl Cluster {
             keys::sticky_prefix(name),
             keys::identities_prefix(name),
         ] {
-            left.extend(self.keys_under(&prefix).await?);
+            left.extend(self.store().list(&prefix).await?.entries);
         }
-        let of_this = |key: &String| {
-            keys::request_of(key).is_some_and(|(_, network, _)| network == *name)
-                || keys::revision_of(key).is_some_and(|(network, _)| network == *name)
+        let of_this = |entry: &Entry| {
+            keys::request_of(&entry.key).is_some_and(|(_, network, _)| network == *name)
+                || keys::revision_of(&entry.key).is_some_and(|(network, _)| network == *name)
         };
-        left.extend(self.keys_under(keys::requests_prefix()).await?.into_iter().filter(of_this));
-        left.extend(self.keys_under(keys::revisions_prefix()).await?.into_iter().filter(of_this));
-        for chunk in left.chunks(MAX_OPS) {
-            let ops: Vec<Op> = chunk.iter().map(Op::delete).collect();
-            self.store().transact(&ops).await?;
+        let requests = self.store().list(keys::requests_prefix()).await?.entries;
+        left.extend(requests.into_iter().filter(of_this));
+        let revisions = self.store().list(keys::revisions_prefix()).await?.entries;
+        left.extend(revisions.into_iter().filter(of_this));
+        // As they were read: a network that is created again by this name meanwhile has keys of its
+        // own. One that has changed since then costs its transaction only.
+        let ops: Vec<Op> = left.into_iter().map(|e| Op::delete_if(e.key, e.revision)).collect();
+        for part in ops.chunks(MAX_OPS / 2) {
+            if let TxnOutcome::Conflict { .. } = self.store().transact(part).await? {
+                for op in part {
+                    self.store().transact(std::slice::from_ref(op)).await?;
+                }
+            }
         }
         Ok(())
-    }
-
-    async fn keys_under(&self, prefix: &str) -> Result<Vec<String>, ClusterError> {
-        let entries = self.store().list(prefix).await?.entries;
-        Ok(entries.into_iter().map(|entry| entry.key).collect())
     }
 
     /// The nodes that own blocks of `network`, each with how many.

@@ -1,18 +1,12 @@
 //! Removing a node from the cluster.
 
-use std::collections::BTreeMap;
-
 use log::info;
 use weft_model::block::BlockRecord;
 use weft_model::{Endpoint, LoanRecord, NodeName, NodeRecord};
-use weft_store::keys::Group;
-use weft_store::{Entry, Expected, MAX_OPS, Op, TxnOutcome, keys, typed};
+use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
 use crate::cluster::unchanged;
 use crate::{Cluster, ClusterError};
-
-/// Operations of a transaction that are left for deletions beside the guard and a revision key.
-const DELETIONS: usize = MAX_OPS - 3;
 
 /// The result of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,7 +95,7 @@ impl Cluster {
     }
 
     /// Deletes entries as they were read, as long as the guard holds. Those that have changed since
-    /// are no longer the node's. A transaction touches one group of blocks.
+    /// are no longer the node's.
     async fn delete_those<R: serde::de::DeserializeOwned>(
         &self,
         name: &NodeName,
@@ -109,26 +103,24 @@ impl Cluster {
         entries: Vec<Entry>,
         matches: impl Fn(&R) -> bool,
     ) -> Result<usize, ClusterError> {
-        let mut by_group: BTreeMap<Option<Group>, Vec<Op>> = BTreeMap::new();
+        let mut deletions = vec![];
         for entry in entries {
             let Ok(record) = typed::decode(&entry) else { continue };
             if matches(&record) {
-                let block = keys::block_of(&entry.key).map(|(_, block)| block);
-                let block = block.or_else(|| keys::endpoint_of(&entry.key).map(|(_, b, _)| b));
-                let group = block.map(|block| Group::of(&block));
-                let op = Op::delete_if(entry.key, entry.revision);
-                by_group.entry(group).or_default().push(op);
+                deletions.push(Op::delete_if(entry.key, entry.revision));
             }
         }
         let mut deleted = 0;
-        for chunk in by_group.values().flat_map(|ops| ops.chunks(DELETIONS)) {
-            if self.delete_guarded(name, guard, chunk).await? {
-                deleted += chunk.len();
+        let nonce = self.environment().random();
+        for part in keys::in_transactions(deletions, guard.ops(&[]).len(), nonce) {
+            let of_part = part.iter().filter(|op| matches!(op, Op::DeleteIf { .. }));
+            if self.delete_guarded(name, guard, &part).await? {
+                deleted += of_part.count();
                 continue;
             }
-            for op in chunk {
-                let alone = std::slice::from_ref(op);
-                deleted += usize::from(self.delete_guarded(name, guard, alone).await?);
+            for op in of_part {
+                let alone = self.with_revisions(vec![op.clone()]);
+                deleted += usize::from(self.delete_guarded(name, guard, &alone).await?);
             }
         }
         Ok(deleted)
@@ -141,8 +133,7 @@ impl Cluster {
         guard: &Guard,
         deletions: &[Op],
     ) -> Result<bool, ClusterError> {
-        let ops = self.with_revisions(guard.ops(deletions));
-        match self.store().transact(&ops).await? {
+        match self.store().transact(&guard.ops(deletions)).await? {
             TxnOutcome::Committed => Ok(true),
             TxnOutcome::Conflict { key, .. } if guard.is_about(&key) => {
                 Err(ClusterError::NodeBack { node: name.clone() })

@@ -59,13 +59,14 @@ pub struct NetworkView {
 }
 
 impl NetworkView {
-    /// Replaces the blocks and endpoints of one group. `network` tells the block of an address.
-    pub fn replace_group(&mut self, network: &Network, group: Group, with: GroupView) {
-        self.blocks.retain(|block, _| Group::of(block) != group);
-        self.blocks.extend(with.blocks);
-        let is_of = |address: &IpAddr| network.block_of(*address).map(|b| Group::of(&b));
-        self.endpoints.retain(|address, _| is_of(address) != Some(group));
-        self.endpoints.extend(with.endpoints);
+    /// The network with these groups, without requests.
+    pub(crate) fn of_groups<'a>(groups: impl IntoIterator<Item = &'a GroupView>) -> Self {
+        let mut view = Self::default();
+        for GroupView { blocks, endpoints } in groups {
+            view.blocks.extend(blocks.iter().map(|(block, owner)| (*block, owner.clone())));
+            view.endpoints.extend(endpoints.iter().map(|(address, e)| (*address, e.clone())));
+        }
+        view
     }
 
     /// The nodes that own blocks, each with how many.
@@ -168,6 +169,24 @@ impl Cluster {
             endpoints: self.endpoints(network).await?,
             requests: self.requests(network).await?,
         })
+    }
+
+    /// All groups of a network's blocks as the store has them now.
+    pub(crate) async fn group_views(
+        &self,
+        network: &NetworkName,
+    ) -> Result<BTreeMap<Group, GroupView>, ClusterError> {
+        let blocks = self.store().list(&keys::blocks_prefix(network)).await?.entries;
+        let endpoints = self.store().list(&keys::endpoints_prefix(network)).await?.entries;
+        let mut groups: BTreeMap<Group, GroupView> = BTreeMap::new();
+        for (block, owner) in read_owners(&blocks) {
+            groups.entry(Group::of(&block)).or_default().blocks.insert(block, owner);
+        }
+        let of_key = |key: &str| keys::endpoint_of(key).map(|(_, block, address)| (block, address));
+        for ((block, address), endpoint) in read(&endpoints, of_key) {
+            groups.entry(Group::of(&block)).or_default().endpoints.insert(address, endpoint);
+        }
+        Ok(groups)
     }
 
     /// One group of blocks as the store has it now.

@@ -65,10 +65,13 @@ impl Watcher {
         let requests = project(follow(store, keys::requests_to(cluster.node())), |entries| {
             view::read_requests(entries)
         });
-        for shard in Shard::all() {
-            forward(shard, follow(store, keys::revisions_of_shard(shard)), events.downgrade());
+        // A single node has no other whose blocks it would have to know.
+        if !cluster.is_single_node() {
+            for shard in Shard::all() {
+                forward(shard, follow(store, keys::revisions_of_shard(shard)), events.downgrade());
+            }
+            tokio::spawn(Keeper::new(cluster.clone()).run(received));
         }
-        tokio::spawn(Keeper::new(cluster.clone(), definitions.clone()).run(received));
         Self { members, definitions, requests, events }
     }
 

@@ -1,5 +1,5 @@
-//! The watcher follows a store: an embedded one, and a real Consul (ignored by default; the program that
-//! `WEFT_TEST_CONSUL` names).
+//! The cluster on a store: an embedded one, and a real Consul (ignored by default; the program
+//! that `WEFT_TEST_CONSUL` names).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
@@ -15,7 +15,7 @@ use weft_cluster::{Cluster, Members, NetworkView, Watcher};
 use weft_model::block::BlockRecord;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{Block, Endpoint, Network, NetworkName, NetworkSpec, NodeName};
-use weft_store::{LocalStore, Op, Store, TxnOutcome, keys, typed};
+use weft_store::{Expected, LocalStore, Op, Store, TxnOutcome, keys, typed};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(30);
@@ -126,12 +126,31 @@ fn run(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
+/// A node that owns a whole group of blocks, with an endpoint in each, can be removed.
+async fn removes_nodes_with_many_blocks(store: Arc<dyn Store>) {
+    let cluster = cluster(store);
+    cluster.register(None).await.unwrap();
+    let network = create(&cluster, "red", "10.1.0.0/16").await;
+    let gone = NodeName::new("node-1").unwrap();
+    let record = typed::encode(&cluster.own_record(&[])).unwrap();
+    let key = keys::node(&gone);
+    assert!(cluster.store().compare_and_set(&key, Expected::Absent, record).await.unwrap());
+    let (index, pool) = network.pools().next().unwrap();
+    for block in Block::all_of(index, pool).take(70) {
+        change(&cluster, &network, block, 1).await;
+    }
+    let removed = cluster.remove_node(&gone).await.unwrap();
+    assert_eq!((removed.blocks, removed.endpoints), (70, 70));
+    let view = cluster.network_view(network.name()).await.unwrap();
+    assert!(view.blocks.is_empty() && view.endpoints.is_empty());
+}
+
 macro_rules! with_each_store {
     ($($name:ident)*) => {
         mod local {
             $(#[test] fn $name() {
                 let dir = tempfile::tempdir().unwrap();
-                super::run(super::$name(std::sync::Arc::new(super::LocalStore::new(dir.path()))));
+                super::run(super::$name(super::shared(super::LocalStore::new(dir.path()))));
             })*
         }
         mod consul {
@@ -147,4 +166,5 @@ with_each_store! {
     follows_every_change
     changes_wake_only_their_network
     members_follow_heartbeats
+    removes_nodes_with_many_blocks
 }

@@ -55,6 +55,14 @@ impl Netlink {
         Ok(Self { socket, bulk, offloaded: true })
     }
 
+    /// Connects in the calling thread's namespace, for passes that run on several threads: requests are
+    /// carried out on the thread that awaits them, and those that take long do not hold up others.
+    pub fn open_shared() -> Result<Self, DatapathError> {
+        let socket = Arc::new(Mutex::new(open_socket()?));
+        let bulk = Arc::new(Mutex::new(open_socket()?));
+        Ok(Self { socket, bulk, offloaded: false })
+    }
+
     /// Connects in another namespace, as [`Netlink::open`] does. The socket stays there.
     pub fn open_in(netns: &Netns, entry: Entry) -> Result<Self, DatapathError> {
         netns.run(entry, Self::open)?

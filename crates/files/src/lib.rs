@@ -16,6 +16,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Errors of the node's own files.
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +93,10 @@ pub fn put(path: &Path, scratch: &Path, content: &[u8]) -> Result<(), FileError>
 /// the scratch file is named after this process.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     create_private_dir(path.parent().unwrap_or(path))?;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut scratch = path.to_owned();
-    scratch.set_extension(format!("{}.tmp", std::process::id()));
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    scratch.set_extension(format!("{}.{number}.tmp", std::process::id()));
     put(path, &scratch, content)
 }
 

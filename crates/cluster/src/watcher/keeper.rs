@@ -13,8 +13,7 @@ use weft_model::NetworkName;
 use weft_store::keys::{Group, Shard};
 use weft_store::{Backoff, Entry, Revision, keys};
 
-use super::{Definitions, Watched};
-use crate::view::NetworkView;
+use crate::view::{GroupView, NetworkView};
 use crate::{Cluster, ClusterError};
 
 /// Interval of complete reads of a network without a reason.
@@ -43,15 +42,16 @@ enum Stale {
 /// A network that tasks of this node want to know about.
 struct Kept {
     senders: Vec<Sender>,
+    groups: Arc<BTreeMap<Group, GroupView>>,
     view: Option<Arc<NetworkView>>,
     stale: Option<Stale>,
+    /// The last complete read.
     read_at: Instant,
 }
 
 /// Keeps the views of networks current.
 pub(super) struct Keeper {
     cluster: Cluster,
-    definitions: Watched<Definitions>,
     kept: BTreeMap<NetworkName, Kept>,
     /// The revision keys of each shard, as they were last seen.
     seen: BTreeMap<Shard, BTreeMap<(NetworkName, Group), Revision>>,
@@ -59,9 +59,9 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(cluster: Cluster, definitions: Watched<Definitions>) -> Self {
+    pub(super) fn new(cluster: Cluster) -> Self {
         let (kept, seen) = (BTreeMap::new(), BTreeMap::new());
-        Self { cluster, definitions, kept, seen, backoff: Backoff::new() }
+        Self { cluster, kept, seen, backoff: Backoff::new() }
     }
 
     /// Runs until all senders of events are dropped.
@@ -102,6 +102,7 @@ impl Keeper {
                 MapEntry::Vacant(vacant) => {
                     vacant.insert(Kept {
                         senders: vec![sender],
+                        groups: Arc::default(),
                         view: None,
                         stale: Some(Stale::All),
                         read_at: Instant::now(),
@@ -149,22 +150,20 @@ impl Keeper {
         if self.seen.len() < Shard::all().count() {
             return;
         }
-        let is_due = |kept: &Kept| kept.stale.is_some() || kept.read_at.elapsed() >= FULL_READ;
-        let due = self.kept.iter().filter(|(_, kept)| is_due(kept));
-        let due: Vec<(NetworkName, Stale, Option<Arc<NetworkView>>)> = due
-            .map(|(name, kept)| {
-                let stale = kept.stale.clone().unwrap_or(Stale::All);
-                (name.clone(), stale, kept.view.clone())
-            })
-            .collect();
+        for kept in self.kept.values_mut().filter(|kept| kept.read_at.elapsed() >= FULL_READ) {
+            kept.stale = Some(Stale::All);
+        }
+        let stale = |(name, kept): (&NetworkName, &Kept)| {
+            Some((name.clone(), kept.stale.clone()?, kept.groups.clone()))
+        };
+        let due: Vec<_> = self.kept.iter().filter_map(stale).collect();
         let mut failed = false;
         for chunk in due.chunks(PARALLEL) {
-            let reads =
-                chunk.iter().map(|(name, stale, view)| self.read(name, stale, view.as_deref()));
-            for ((name, ..), view) in chunk.iter().zip(join_all(reads).await) {
+            let reads = chunk.iter().map(|(name, stale, groups)| self.read(name, stale, groups));
+            for ((name, stale, _), groups) in chunk.iter().zip(join_all(reads).await) {
                 let Some(kept) = self.kept.get_mut(name) else { continue };
-                match view {
-                    Ok(view) => kept.replace(view),
+                match groups {
+                    Ok(groups) => kept.replace(stale, groups),
                     Err(error) => {
                         debug!("network {name}: {error}; keeping the last known blocks");
                         failed = true;
@@ -177,32 +176,45 @@ impl Keeper {
         }
     }
 
+    /// Reads what is stale. A network that seems to have lost all its blocks is kept as it was, unless
+    /// the store knows it: one that was removed, or a store that was emptied, is no reason to
+    /// disconnect containers.
     async fn read(
         &self,
         name: &NetworkName,
         stale: &Stale,
-        view: Option<&NetworkView>,
-    ) -> Result<NetworkView, ClusterError> {
-        let definition = self.definitions.borrow().as_ref().and_then(|all| all.get(name).cloned());
-        if let (Stale::Groups(groups), Some(view), Some(network)) = (stale, view, definition) {
-            let mut view = view.clone();
-            for group in groups {
-                view.replace_group(&network, *group, self.cluster.group_view(name, *group).await?);
+        known: &BTreeMap<Group, GroupView>,
+    ) -> Result<BTreeMap<Group, GroupView>, ClusterError> {
+        let groups = match stale {
+            Stale::All => self.cluster.group_views(name).await?,
+            Stale::Groups(changed) => {
+                let mut groups = known.clone();
+                for group in changed {
+                    groups.insert(*group, self.cluster.group_view(name, *group).await?);
+                }
+                groups
             }
-            return Ok(view);
+        };
+        let is_empty =
+            |groups: &BTreeMap<Group, GroupView>| groups.values().all(|g| g.blocks.is_empty());
+        if is_empty(&groups)
+            && !is_empty(known)
+            && self.cluster.network_unless_removed(name).await?.is_none()
+        {
+            return Ok(known.clone());
         }
-        Ok(NetworkView {
-            blocks: self.cluster.blocks(name).await?,
-            endpoints: self.cluster.endpoints(name).await?,
-            ..NetworkView::default()
-        })
+        Ok(groups)
     }
 }
 
 impl Kept {
-    fn replace(&mut self, view: NetworkView) {
+    fn replace(&mut self, stale: &Stale, groups: BTreeMap<Group, GroupView>) {
         self.stale = None;
-        self.read_at = Instant::now();
+        if *stale == Stale::All {
+            self.read_at = Instant::now();
+        }
+        let view = NetworkView::of_groups(groups.values());
+        self.groups = Arc::new(groups);
         if self.view.as_deref() == Some(&view) {
             return;
         }

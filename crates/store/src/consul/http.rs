@@ -26,6 +26,9 @@ use tokio_rustls::TlsConnector;
 use super::{ConsulOptions, TIMEOUT, tls};
 use crate::StoreError;
 
+/// Timeout of a connection to one of several addresses of a name.
+const ADDRESS_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// Timeout of a connection attempt. Consul is on this machine or in this data centre.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -320,10 +323,15 @@ async fn connect_to_any(authority: &str) -> std::io::Result<TcpStream> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses = weft_resolve::lookup(host).await.map_err(std::io::Error::other)?;
     let mut failure = None;
-    for address in addresses {
-        match TcpStream::connect((address, port)).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = Some(error),
+    let last = addresses.len().saturating_sub(1);
+    for (number, address) in addresses.into_iter().enumerate() {
+        let connecting = TcpStream::connect((address, port));
+        // One that does not answer leaves time for the next.
+        let limit = if number == last { CONNECT_TIMEOUT } else { ADDRESS_TIMEOUT };
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = Some(error),
+            Err(_) => failure = Some(std::io::ErrorKind::TimedOut.into()),
         }
     }
     Err(failure.unwrap_or_else(|| std::io::Error::other(format!("{host} has no address"))))

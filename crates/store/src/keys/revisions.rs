@@ -35,13 +35,15 @@ pub fn with_revisions(mut ops: Vec<Op>, nonce: u64) -> Vec<Op> {
 
 /// Splits `ops` into as few transactions as their order allows, each complete with its revision
 /// keys and with room for `reserve` more operations, such as a check that all share. `nonce` must
-/// be random.
+/// be random; each transaction has a value of its own, since Consul ignores a write of the value that
+/// is there already.
 pub fn in_transactions(ops: Vec<Op>, reserve: usize, nonce: u64) -> Vec<Vec<Op>> {
     let mut transactions = vec![];
     let (mut current, mut groups, mut weight) = (vec![], BTreeSet::new(), reserve);
     for op in ops {
         let group = group_of(&op).filter(|group| !groups.contains(group));
         if weight + op.weight() + usize::from(group.is_some()) > MAX_OPS && !current.is_empty() {
+            let nonce = nonce.wrapping_add(transactions.len() as u64);
             transactions.push(with_revisions(std::mem::take(&mut current), nonce));
             groups.clear();
             weight = reserve;
@@ -53,6 +55,7 @@ pub fn in_transactions(ops: Vec<Op>, reserve: usize, nonce: u64) -> Vec<Vec<Op>>
         current.push(op);
     }
     if !current.is_empty() {
+        let nonce = nonce.wrapping_add(transactions.len() as u64);
         transactions.push(with_revisions(current, nonce));
     }
     transactions
@@ -76,6 +79,18 @@ mod tests {
 
     fn network(name: &str) -> NetworkName {
         NetworkName::new(name).unwrap()
+    }
+
+    #[test]
+    fn transactions_of_one_group_write_different_values_to_its_revision() {
+        let red = network("red");
+        let ops = (0..64u64).map(|n| Op::delete(keys::block(&red, &format!("0-{n}-0").parse().unwrap())));
+        let parts = in_transactions(ops.collect(), 1, u64::MAX);
+        let key = revision(&red, "0-0".parse().unwrap());
+        let touch = |ops: &Vec<Op>| ops.iter().find(|op| op.key() == key).cloned().unwrap();
+        let touches: Vec<Op> = parts.iter().map(touch).collect();
+        assert_eq!(touches.len(), 2);
+        assert_ne!(touches[0], touches[1]);
     }
 
     #[test]
