@@ -30,8 +30,8 @@ use keeper::{Event, Keeper};
 
 /// Time for which one question to the store may stay open; the default of Consul too. When it is
 /// over, Consul answers with all entries although none has changed: at 1,000 nodes and 1,000
-/// networks close to a megabyte. A connection whose other end is dead is found by the store's own
-/// probes, long before.
+/// networks close to a megabyte. A connection whose other end is dead is found by probes of the
+/// store's client, long before.
 const WAIT: Duration = Duration::from_secs(300);
 
 /// Least time between two answers. A store in which much changes, or one that does not wait before
