@@ -109,9 +109,7 @@ impl Directory {
             let mut changed = BTreeSet::new();
             while !self.next(&mut changed).await {
                 // Containers come in bursts; those within this time are one signal.
-                let more = async {
-                    while !self.next(&mut changed).await {}
-                };
+                let more = async { while !self.next(&mut changed).await {} };
                 let is_told = tokio::time::timeout(CONTAINERS, more).await.is_ok();
                 for name in std::mem::take(&mut changed) {
                     self.reservations.send(&name);

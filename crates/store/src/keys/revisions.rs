@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn transactions_of_one_group_write_different_values_to_its_revision() {
         let red = network("red");
-        let ops = (0..64u64).map(|n| Op::delete(keys::block(&red, &format!("0-{n}-0").parse().unwrap())));
+        let ops =
+            (0..64u64).map(|n| Op::delete(keys::block(&red, &format!("0-{n}-0").parse().unwrap())));
         let parts = in_transactions(ops.collect(), 1, u64::MAX);
         let key = revision(&red, "0-0".parse().unwrap());
         let touch = |ops: &Vec<Op>| ops.iter().find(|op| op.key() == key).cloned().unwrap();

@@ -145,14 +145,9 @@ async fn removes_nodes_with_many_blocks(store: Arc<dyn Store>) {
     assert!(view.blocks.is_empty() && view.endpoints.is_empty());
 }
 
-macro_rules! with_each_store {
+/// A test of each function with Consul.
+macro_rules! with_consul {
     ($($name:ident)*) => {
-        mod local {
-            $(#[test] fn $name() {
-                let dir = tempfile::tempdir().unwrap();
-                super::run(super::$name(super::shared(super::LocalStore::new(dir.path()))));
-            })*
-        }
         mod consul {
             $(#[test] #[ignore = "needs Consul"] fn $name() {
                 let server = super::server::Consul::start();
@@ -162,9 +157,27 @@ macro_rules! with_each_store {
     };
 }
 
-with_each_store! {
+/// A test of each function with the local store.
+macro_rules! with_local_store {
+    ($($name:ident)*) => {
+        mod local {
+            $(#[test] fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                super::run(super::$name(std::sync::Arc::new(super::LocalStore::new(dir.path()))));
+            })*
+        }
+    };
+}
+
+with_consul! {
     follows_every_change
     changes_wake_only_their_network
+    members_follow_heartbeats
+    removes_nodes_with_many_blocks
+}
+
+// A single node follows no blocks.
+with_local_store! {
     members_follow_heartbeats
     removes_nodes_with_many_blocks
 }
