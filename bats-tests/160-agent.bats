@@ -321,3 +321,48 @@ continue_parent_of() {
     used=$(($(ticks_of a weftd) - before))
     ((used < 100)) || fail "$used ticks for 300 changes"
 }
+
+# entries_for HOST VTEP: prints how many entries of the tunnel's FDB lead to that VTEP.
+entries_for() {
+    in_host "$1" bridge fdb show | grep -c "dst $2 self" || true
+}
+
+@test "an agent that starts on a host with many networks stays registered and cuts nothing off" {
+    local i before
+    for i in {1..80}; do
+        weftctl a network create "many$i" --subnet "10.200.$i.0/24" --vni "$((7000 + i))"
+        attach a "many$i" "{\"cniVersion\": \"1.0.0\", \"name\": \"many$i\", \"type\": \"weft\",
+            \"ipam\": {\"type\": \"weft-ipam\"}}"
+    done >/dev/null
+    attach b watcher '{"cniVersion": "1.0.0", "name": "many1", "type": "weft", "ipam": {"type": "weft-ipam"}}'
+    eventually 5 ping_from b watcher "$(cni_ip a many1)"
+    before=$(entries_for b "$(underlay_ip a)")
+    stop_weftd a KILL
+    start_weftd a
+    for i in {1..10}; do
+        sleep 1
+        assert_equal "$(entries_for b "$(underlay_ip a)")" "$before" "entries for a on b, second $i"
+    done
+    run weftctl b --output json node list
+    assert_json '.[] | select(.name == "a") | .alive' true
+    ping_from b watcher "$(cni_ip a many1)"
+    for i in {1..80}; do
+        cni a DEL "many$i" eth0 "{\"cniVersion\": \"1.0.0\", \"name\": \"many$i\", \"type\": \"weft\",
+            \"ipam\": {\"type\": \"weft-ipam\"}}"
+    done
+}
+
+@test "a record that cannot be read cuts nobody off, and its node writes it again" {
+    local conf
+    conf=$(net odd 6030 10.90.0.0/24)
+    attach a odd1 "$conf"
+    attach b odd1 "$conf"
+    eventually 5 ping_from a odd1 "$(cni_ip b odd1)"
+    consul_cmd kv put weft/v1/nodes/b '{}'
+    sleep 2
+    ping_from a odd1 "$(cni_ip b odd1)"
+    is_written() { consul_cmd kv get weft/v1/nodes/b | jq -e .machineId; }
+    # It looks every half a minute.
+    eventually 45 is_written
+    ping_from a odd1 "$(cni_ip b odd1)"
+}

@@ -9,7 +9,7 @@ use weft_model::MacAddr;
 use weft_wiring::attach::{AttachRequest, Attached, ContainerEnd, Hairpin, Inside, Route};
 use weft_wiring::undo::Undo;
 
-use crate::attachment::{Call, requested_mac, sandbox};
+use crate::attachment::{Call, CallLock, requested_mac, sandbox};
 use crate::ipam::{Ipam, Started};
 
 /// Connects the container.
@@ -18,6 +18,8 @@ pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     let ipam = Ipam::of(request)?;
     let asked = Asked::of(request)?;
     let inside = sandbox(request)?;
+    let lock = CallLock::wait(call.host.config(), &call.attachment);
+    let _lock = lock.map_err(|error| call.error("wait for other calls", error))?;
     let mut undo = Undo::default();
     match connect(request, &call, ipam.as_ref(), asked, &inside, &mut undo).await {
         Ok(result) => Ok(result),

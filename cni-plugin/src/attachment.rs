@@ -4,7 +4,8 @@ use weft_cluster::{Cluster, ClusterError, NodeConfig};
 use weft_cni::{CniError, Request, code};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
-use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName};
+use weft_files::{FileError, FileLock, create_private_dir};
+use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName, device};
 use weft_netconf::NetConf;
 use weft_wiring::attach::{Entry, Inside};
 use weft_wiring::{Host, OwnAddress, WiringError};
@@ -74,6 +75,36 @@ pub(crate) fn attachment(request: &Request) -> Result<Attachment, CniError> {
         container_id: ContainerId::new(request.container_id()).map_err(invalid)?,
         ifname: IfName::new(request.ifname()).map_err(invalid)?,
     })
+}
+
+/// The lock of an attachment: calls about one attachment take turns, so that a DEL does not free the
+/// address that an ADD has just got, and an ADD that fails does not free that of another. Removes its
+/// file when it is dropped.
+#[derive(Debug)]
+pub(crate) struct CallLock(FileLock);
+
+impl CallLock {
+    /// Waits until no other call about the attachment is under way, for 10 s at most.
+    pub(crate) fn wait(config: &NodeConfig, attachment: &Attachment) -> Result<Self, FileError> {
+        let dir = config.data_dir.join("calls");
+        let path = dir.join(device::host_end(attachment));
+        loop {
+            create_private_dir(&dir)?;
+            match FileLock::wait(&path) {
+                // The call that had it before has removed the file.
+                Ok(lock) if lock.is_current() => return Ok(Self(lock)),
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for CallLock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0.path());
+    }
 }
 
 /// The network that the call is about.

@@ -1,28 +1,54 @@
 //! DEL: the interface and the address are gone afterwards, also if they were gone before. Neither
-//! the sandbox nor the cluster store is needed.
+//! the sandbox nor the cluster store is needed, nor a configuration that can be read: one that was
+//! edited since ADD must not keep containers from being deleted.
 
+use weft_allocator::release::{Reason, release};
 use weft_cni::{CniError, Request};
+use weft_files::FileError;
+use weft_ledger::Holder;
 use weft_wiring::detach::detach;
 
-use crate::attachment::{attachment, conf, netlink, node_config};
+use crate::attachment::{CallLock, attachment, conf, netlink, node_config};
 use crate::error::cni_error;
 use crate::ipam::{Ipam, Known};
 
 /// Removes the interface, then frees the address.
 pub(crate) async fn del(request: &Request) -> Result<(), CniError> {
     let attachment = attachment(request)?;
-    let conf = conf(request)?;
     let config = node_config()?;
-    let node = config.node.clone();
+    let failed = |what: &str, error| {
+        cni_error(&format!("{what} ({attachment}, node {})", config.node), &error)
+    };
+    let _lock = match CallLock::wait(&config, &attachment) {
+        Ok(lock) => Some(lock),
+        Err(error @ FileError::Locked { .. }) => {
+            return Err(failed("wait for other calls", error.into()));
+        }
+        // A file system that is full or read-only must not stop a DEL.
+        Err(error) => {
+            log::warn!("DEL of {attachment} without a lock: {error}");
+            None
+        }
+    };
     let netlink = netlink()?;
-    let ipam = Ipam::of(request)?;
-    let started = ipam.as_ref().map(|ipam| ipam.start(request)).transpose()?;
-    detach(&netlink, &attachment).await.map_err(|error| {
-        cni_error(&format!("remove the interface ({attachment}, node {node})"), &error)
-    })?;
+    let ipam = Ipam::of(request);
+    let started = match &ipam {
+        Ok(Some(ipam)) => Some(ipam.start(request)),
+        _ => None,
+    };
+    detach(&netlink, &attachment).await.map_err(|error| failed("remove the interface", error))?;
     // Only now may another container get the address.
-    match started {
-        None => Ok(()),
-        Some(started) => started.finish(request, Some(Known { conf, node: config })).await,
+    match started.transpose() {
+        Ok(Some(started)) => {
+            let conf = conf(request).unwrap_or_default();
+            started.finish(request, Some(Known { conf, node: config })).await
+        }
+        other => {
+            // What an ADD with another configuration may have reserved.
+            let holder = Holder::from(&attachment);
+            let freed = release(&config.data_dir, &attachment.network, &holder, Reason::Deleted);
+            freed.map_err(|error| failed("release the address", error.into()))?;
+            other.and(ipam).map(drop)
+        }
     }
 }

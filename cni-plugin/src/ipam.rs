@@ -47,7 +47,16 @@ impl Ipam {
     pub fn of(request: &Request) -> Result<Option<Self>, CniError> {
         let Some(plugin) = request.ipam_type()? else { return Ok(None) };
         let delegate = Delegate::find(&plugin, request.environment())?;
-        let is_own = plugin == weft_ipam::NAME && delegate.is_this_program();
+        let is_this_program = delegate.is_this_program();
+        if is_this_program && plugin != weft_ipam::NAME {
+            // It would start itself without end.
+            let msg = format!(
+                "ipam.type {plugin} is the main plugin itself; the IPAM plugin is called {}",
+                weft_ipam::NAME
+            );
+            return Err(CniError::new(code::INVALID_CONFIG, msg));
+        }
+        let is_own = is_this_program;
         Ok(Some(if is_own { Self::Own } else { Self::Other(delegate) }))
     }
 

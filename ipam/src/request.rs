@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use weft_cluster::{Cluster, NodeConfig, networks};
-use weft_cni::{CniError, Request, code};
+use weft_cni::{CniError, Request, Verb, code};
 use weft_ledger::{Holder, Ledger, Sandbox};
 use weft_model::{ContainerId, IfName, Network, NetworkName, Sticky};
 use weft_netconf::NetConf;
@@ -25,7 +25,12 @@ impl Call {
     pub fn of(request: &Request) -> Result<Self, CniError> {
         let invalid =
             |error: &dyn std::fmt::Display| CniError::new(code::INVALID_CONFIG, error.to_string());
-        let conf = NetConf::parse(request.config()).map_err(|error| invalid(&error))?;
+        let conf = match NetConf::parse(request.config()) {
+            Ok(conf) => conf,
+            // One that was edited since ADD must not keep a container from being deleted.
+            Err(_) if request.verb() == Verb::Del => NetConf::default(),
+            Err(error) => return Err(invalid(&error)),
+        };
         let node = NodeConfig::load(None, variable)
             .map_err(|error| cni_error("read the node's configuration", error))?;
         Self::with(request, conf, node)

@@ -22,6 +22,9 @@ use crate::Agent;
 /// Time from its last renewal to the end of a lease. Consul doubles it at worst.
 pub const TTL: Duration = Duration::from_secs(15);
 
+/// Renewals after which the store is asked for this node's record without a reason.
+const CHECK: u32 = 6;
+
 /// The lease of the heartbeat, while there is one.
 #[derive(Debug, Clone, Default)]
 pub struct Current(Arc<Mutex<Option<Lease>>>);
@@ -101,6 +104,7 @@ async fn renew(
     let cluster = agent.host.cluster();
     let mut due = tokio::time::interval(TTL / 3);
     due.tick().await;
+    let mut renewals = 0;
     loop {
         let is_due = tokio::select! {
             _ = due.tick() => true,
@@ -112,8 +116,10 @@ async fn renew(
                 false
             }
         };
-        // The watches may show a state from before record and heartbeat were written.
-        if !watcher::shows_alive(members, cluster.node())
+        // The watches may show a state from before record and heartbeat were written, and keep a
+        // record that cannot be read any more.
+        renewals += u32::from(is_due);
+        if (!watcher::shows_alive(members, cluster.node()) || (is_due && renewals % CHECK == 0))
             && matches!(is_registered(cluster).await, Ok(false))
         {
             return Lost::Lease;

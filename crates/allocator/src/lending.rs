@@ -9,8 +9,8 @@ use weft_cluster::cluster::unchanged;
 use weft_cluster::{Cluster, NetworkView, Stored};
 use weft_ledger::ledger::{Outcome, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord};
-use weft_store::{Expected, Op, TxnOutcome, keys, typed};
+use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, NodeRecord};
+use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
 use crate::ownership::renewed;
 use crate::release::{self, Reason};
@@ -38,6 +38,15 @@ async fn answer_one(
     requested: &Stored<LoanRecord>,
 ) -> Result<(), AllocatorError> {
     let name = ledger.network().name();
+    // A node that was removed, or is being removed, has no use for an address, and nobody would give it
+    // back.
+    let borrower = keys::node(&requested.record.borrower);
+    let member = cluster.store().get(&borrower).await?.entry;
+    let is_member = |entry: &Entry| typed::decode::<NodeRecord>(entry).is_ok_and(|r| !r.removing);
+    let Some(member) = member.filter(is_member) else {
+        let reason = "the node that asks is not in the cluster";
+        return refuse(cluster, ledger, id, requested, reason, false).await;
+    };
     let want = match requested.record.wanted {
         None => Want::Any,
         Some(address) => match ledger.network().locate(address) {
@@ -76,6 +85,7 @@ async fn answer_one(
         LoanRecord { answer: Some(LoanAnswer::Granted { pool, host }), ..requested.record.clone() };
     let mut ops = vec![
         unchanged(keys::block(name, &block), owned.revision),
+        unchanged(borrower, member.revision),
         Op::Write {
             key: keys::request(cluster.node(), name, id),
             expected: Expected::Revision(requested.revision),

@@ -3,7 +3,7 @@
 //! Only an attachment that asks for this is known to the cluster: one key says which address its
 //! identity has. While the address is kept on this node, nobody is asked.
 
-use log::info;
+use log::{info, warn};
 use weft_cluster::Cluster;
 use weft_ledger::ledger::{About, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
@@ -24,8 +24,12 @@ pub async fn reserve(
     let ledger_network = ledger.network().clone();
     let name = ledger_network.name().clone();
     let known = cluster.store().get(&keys::identity(&name, sticky.id())).await?.entry;
-    if let Some(entry) = &known {
-        let record: StickyRecord = typed::decode(entry)?;
+    let record = known.as_ref().map(typed::decode::<StickyRecord>).transpose();
+    let record = record.unwrap_or_else(|error| {
+        warn!("{error}; {} gets another address", sticky.identity);
+        None
+    });
+    if let Some(record) = record {
         // Two identities of one short form: the second one just does not stick.
         let want = Want::Exactly(record.pool, record.host);
         let again = reopen(&ledger)?;

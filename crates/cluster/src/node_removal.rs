@@ -45,6 +45,10 @@ impl Cluster {
     /// lost.
     pub async fn remove_node(&self, name: &NodeName) -> Result<Removed, ClusterError> {
         let guard = self.mark_for_removal(name).await?;
+        // Requests first: one that is granted later would leave an endpoint behind.
+        let requests = self.store().list(keys::requests_prefix()).await?.entries;
+        let own = |record: &LoanRecord| record.borrower == *name || record.lender == *name;
+        self.delete_those(name, &guard, requests, own).await?;
         let mut removed = Removed::default();
         for network in self.networks().await? {
             let network = network.name();
@@ -55,9 +59,6 @@ impl Cluster {
             let own = |endpoint: &Endpoint| endpoint.node == *name;
             removed.endpoints += self.delete_those(name, &guard, endpoints, own).await?;
         }
-        let requests = self.store().list(keys::requests_prefix()).await?.entries;
-        let own = |record: &LoanRecord| record.borrower == *name || record.lender == *name;
-        self.delete_those(name, &guard, requests, own).await?;
         if let Op::Check { key, expected: Expected::Revision(revision) } = &guard.record {
             let ops = [Op::delete_if(key, *revision), guard.heartbeat.clone()];
             if self.store().transact(&ops).await? != TxnOutcome::Committed {
@@ -84,7 +85,8 @@ impl Cluster {
                 // An earlier removal may have been cut short after the record was gone.
                 return Ok(Guard { record: Op::check(key, Expected::Absent), heartbeat });
             };
-            let record: NodeRecord = typed::decode(&entry)?;
+            // One that cannot be read is replaced by one that can.
+            let record: NodeRecord = typed::decode(&entry).unwrap_or_else(|_| self.own_record(&[]));
             if record.removing {
                 return Ok(Guard { record: unchanged(key, entry.revision), heartbeat });
             }

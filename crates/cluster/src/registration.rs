@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use log::warn;
 use weft_model::NodeRecord;
 use weft_store::{Expected, Lease, Revision, StoreError, keys, typed};
 
@@ -14,6 +15,17 @@ use crate::{Cluster, ClusterError};
 
 /// Attempts to write the own record, which may change meanwhile.
 const REGISTER_TRIES: usize = 16;
+
+/// Stands for a record that cannot be read.
+fn unreadable() -> NodeRecord {
+    NodeRecord {
+        machine_id: String::new(),
+        vteps: vec![],
+        port: 0,
+        removing: false,
+        version: String::new(),
+    }
+}
 
 /// Use of an existing record while registering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +88,15 @@ impl Cluster {
             let (expected, record) = match self.store().get(&key).await?.entry {
                 None => (Expected::Absent, self.own_record(vteps.unwrap_or_default())),
                 Some(entry) => {
-                    let known: NodeRecord = typed::decode(&entry)?;
+                    let known: NodeRecord = match typed::decode(&entry) {
+                        Ok(known) => known,
+                        // The agent knows what should be there.
+                        Err(error) if vteps.is_some() => {
+                            warn!("{error}; it is written again");
+                            NodeRecord { machine_id: self.machine_id().into(), ..unreadable() }
+                        }
+                        Err(error) => return Err(error.into()),
+                    };
                     self.check_machine(&known)?;
                     if known.removing && removal == Removal::Respect {
                         return Err(ClusterError::BeingRemoved { node: self.node().clone() });

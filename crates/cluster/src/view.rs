@@ -89,7 +89,7 @@ impl Cluster {
     pub async fn members(&self) -> Result<Members, ClusterError> {
         let alive = self.store().list(keys::alive_prefix()).await?.entries;
         let nodes = self.store().list(keys::nodes_prefix()).await?.entries;
-        Ok(members(&read_nodes(&nodes), &read_alive(&alive)))
+        Ok(members(&read_nodes(&nodes, None), &read_alive(&alive)))
     }
 
     /// Returns whether a node keeps its heartbeat up.
@@ -175,15 +175,21 @@ impl Cluster {
     pub(crate) async fn group_views(
         &self,
         network: &NetworkName,
+        known: &BTreeMap<Group, GroupView>,
     ) -> Result<BTreeMap<Group, GroupView>, ClusterError> {
+        let known = NetworkView::of_groups(known.values());
         let blocks = self.store().list(&keys::blocks_prefix(network)).await?.entries;
         let endpoints = self.store().list(&keys::endpoints_prefix(network)).await?.entries;
         let mut groups: BTreeMap<Group, GroupView> = BTreeMap::new();
-        for (block, owner) in read_owners(&blocks) {
+        for (block, owner) in read_owners(&blocks, &known.blocks) {
             groups.entry(Group::of(&block)).or_default().blocks.insert(block, owner);
         }
         let of_key = |key: &str| keys::endpoint_of(key).map(|(_, block, address)| (block, address));
-        for ((block, address), endpoint) in read(&endpoints, of_key) {
+        let (endpoints, unreadable) = decode(&endpoints, of_key);
+        let kept = unreadable.into_iter().filter_map(|(block, address)| {
+            Some(((block, address), known.endpoints.get(&address)?.clone()))
+        });
+        for ((block, address), endpoint) in endpoints.into_iter().chain(kept) {
             groups.entry(Group::of(&block)).or_default().endpoints.insert(address, endpoint);
         }
         Ok(groups)
@@ -194,23 +200,48 @@ impl Cluster {
         &self,
         network: &NetworkName,
         group: Group,
+        known: Option<&GroupView>,
     ) -> Result<GroupView, ClusterError> {
+        let none = GroupView::default();
+        let known = known.unwrap_or(&none);
         let blocks = self.store().list(&keys::blocks_of_group(network, group)).await?.entries;
-        let endpoints = self.endpoints_under(&keys::endpoints_of_group(network, group)).await?;
-        Ok(GroupView { blocks: read_owners(&blocks), endpoints })
+        let prefix = keys::endpoints_of_group(network, group);
+        let endpoints = self.store().list(&prefix).await?.entries;
+        let (mut endpoints, unreadable) = decode(&endpoints, |key| Some(keys::endpoint_of(key)?.2));
+        for address in unreadable {
+            if let Some(endpoint) = known.endpoints.get(&address) {
+                endpoints.insert(address, endpoint.clone());
+            }
+        }
+        Ok(GroupView { blocks: read_owners(&blocks, &known.blocks), endpoints })
     }
 }
 
-/// Owners of blocks by the entries of their records.
-fn read_owners(entries: &[Entry]) -> BTreeMap<Block, NodeName> {
-    let records = read::<_, BlockRecord>(entries, |key| Some(keys::block_of(key)?.1));
-    records.into_iter().map(|(block, stored)| (block, stored.record.node)).collect()
+/// Owners of blocks by the entries of their records; of those that cannot be read, the `known` ones.
+fn read_owners(entries: &[Entry], known: &BTreeMap<Block, NodeName>) -> BTreeMap<Block, NodeName> {
+    let of_key = |key: &str| Some(keys::block_of(key)?.1);
+    let (records, unreadable) = decode::<_, BlockRecord>(entries, of_key);
+    let mut owners: BTreeMap<Block, NodeName> =
+        records.into_iter().map(|(block, stored)| (block, stored.record.node)).collect();
+    let kept = unreadable.into_iter().filter_map(|b| Some((b, known.get(&b)?.clone())));
+    owners.extend(kept.collect::<Vec<_>>());
+    owners
 }
 
-/// Node records by their entries.
-pub(crate) fn read_nodes(entries: &[Entry]) -> BTreeMap<NodeName, NodeRecord> {
-    let records = read(entries, keys::node_of).into_iter();
-    records.map(|(name, stored)| (name, stored.record)).collect()
+/// Node records by their entries; of those that cannot be read, the `known` ones.
+pub(crate) fn read_nodes(
+    entries: &[Entry],
+    known: Option<&BTreeMap<NodeName, NodeRecord>>,
+) -> BTreeMap<NodeName, NodeRecord> {
+    let (records, unreadable) = decode(entries, keys::node_of);
+    let mut nodes: BTreeMap<NodeName, NodeRecord> =
+        records.into_iter().map(|(name, stored)| (name, stored.record)).collect();
+    for name in unreadable {
+        if let Some(record) = known.and_then(|known| known.get(&name)) {
+            nodes.insert(name, record.clone());
+        }
+    }
+    nodes
 }
 
 /// Nodes with a heartbeat.
@@ -245,14 +276,22 @@ pub(crate) fn members(
     nodes.iter().map(member).collect()
 }
 
-/// Decodes entries by key. An entry that cannot be read stops nothing but itself: it is reported
-/// once and left out.
+/// Decodes entries by key, and leaves out those that cannot be read.
 fn read<K: Ord, R: DeserializeOwned>(
     entries: &[Entry],
     key: impl Fn(&str) -> Option<K>,
 ) -> BTreeMap<K, Stored<R>> {
+    decode(entries, key).0
+}
+
+/// Decodes entries by key. One that cannot be read stops nothing but itself: it is reported once, and
+/// its key returned, so that callers with a state before it keep that.
+fn decode<K: Ord, R: DeserializeOwned>(
+    entries: &[Entry],
+    key: impl Fn(&str) -> Option<K>,
+) -> (BTreeMap<K, Stored<R>>, Vec<K>) {
     static REPORTED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
-    let mut records = BTreeMap::new();
+    let (mut records, mut unreadable) = (BTreeMap::new(), vec![]);
     for entry in entries {
         let Some(key) = key(&entry.key) else { continue };
         match typed::decode(entry) {
@@ -262,10 +301,11 @@ fn read<K: Ord, R: DeserializeOwned>(
                 if reported.get_or_insert_default().insert(entry.key.clone()) {
                     warn!("{error}; the record is ignored");
                 }
+                unreadable.push(key);
             }
         }
     }
-    records
+    (records, unreadable)
 }
 
 #[cfg(test)]
@@ -283,7 +323,7 @@ mod tests {
             entry("blocks/red/0-0/0-64-6", "{}"),
             entry("blocks/red/0-0/nonsense", r#"{"node":"a","generation":0}"#),
         ];
-        let owners = read_owners(&entries);
+        let owners = read_owners(&entries, &BTreeMap::new());
         let owners: Vec<(String, &str)> =
             owners.iter().map(|(block, node)| (block.to_string(), node.as_str())).collect();
         assert_eq!(owners, [("0-0-6".to_owned(), "a")]);
@@ -291,14 +331,26 @@ mod tests {
 
     #[test]
     fn members_are_alive_while_they_have_a_heartbeat() {
-        let nodes = read_nodes(&[
-            entry("nodes/a", r#"{"machineId":"1"}"#),
-            entry("nodes/b", r#"{"machineId":"2"}"#),
-        ]);
+        let entries =
+            [entry("nodes/a", r#"{"machineId":"1"}"#), entry("nodes/b", r#"{"machineId":"2"}"#)];
+        let nodes = read_nodes(&entries, None);
         let alive = read_alive(&[entry("alive/b", "\"2\""), entry("alive/c", "\"3\"")]);
         let members = members(&nodes, &alive);
         let alive: Vec<(&str, bool)> =
             members.iter().map(|(name, member)| (name.as_str(), member.alive)).collect();
         assert_eq!(alive, [("a", false), ("b", true)]);
+    }
+
+    #[test]
+    fn keeps_last_known_record_of_a_key_that_cannot_be_read() {
+        let good = [entry("nodes/a", r#"{"machineId":"1"}"#)];
+        let known = read_nodes(&good, None);
+        let bad = [entry("nodes/a", "{}"), entry("nodes/b", "{}")];
+        assert_eq!(read_nodes(&bad, Some(&known)), known);
+        assert!(read_nodes(&[], Some(&known)).is_empty(), "a key that is gone is gone");
+        let block = entry("blocks/red/0-0/0-0-6", r#"{"node":"a"}"#);
+        let known = read_owners(&[block], &BTreeMap::new());
+        let bad = [entry("blocks/red/0-0/0-0-6", "{}")];
+        assert_eq!(read_owners(&bad, &known), known);
     }
 }

@@ -59,10 +59,11 @@ impl Watcher {
         let (events, received) = mpsc::unbounded_channel();
         let store = cluster.store();
         let members = watch_members(store);
-        let definitions = project(follow(store, keys::networks_prefix().to_owned()), |entries| {
-            view::read_networks(entries)
-        });
-        let requests = project(follow(store, keys::requests_to(cluster.node())), |entries| {
+        let definitions =
+            project(follow(store, keys::networks_prefix().to_owned()), |entries, _| {
+                view::read_networks(entries)
+            });
+        let requests = project(follow(store, keys::requests_to(cluster.node())), |entries, _| {
             view::read_requests(entries)
         });
         // A single node has no other whose blocks it would have to know.
@@ -172,13 +173,14 @@ async fn follow_until_error(
 /// A watched value computed from a watched list of entries.
 fn project<T: PartialEq + Send + Sync + 'static>(
     mut entries: Watched<Vec<Entry>>,
-    read: impl Fn(&[Entry]) -> T + Send + 'static,
+    read: impl Fn(&[Entry], Option<&T>) -> T + Send + 'static,
 ) -> Watched<T> {
-    let (sender, receiver) = watch::channel(None);
+    let (sender, receiver) = watch::channel::<Option<Arc<T>>>(None);
     tokio::spawn(async move {
         loop {
             if let Some(entries) = entries.borrow_and_update().clone() {
-                publish(&sender, read(&entries));
+                let known = sender.borrow().clone();
+                publish(&sender, read(&entries, known.as_deref()));
             }
             tokio::select! {
                 () = sender.closed() => return,
@@ -204,7 +206,9 @@ fn publish<T: PartialEq>(sender: &watch::Sender<Option<Arc<T>>>, value: T) {
 fn watch_members(store: &Arc<dyn Store>) -> Watched<Members> {
     let nodes = follow(store, keys::nodes_prefix().to_owned());
     let mut nodes = project(nodes, view::read_nodes);
-    let mut alive = project(follow(store, keys::alive_prefix().to_owned()), view::read_alive);
+    let mut alive = project(follow(store, keys::alive_prefix().to_owned()), |entries, _| {
+        view::read_alive(entries)
+    });
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         loop {

@@ -93,8 +93,8 @@ pub struct InterfaceSpec<'a> {
     pub routes: &'a [Route],
 }
 
-/// Creates a veth pair with the MACs of both ends: one end in the container's namespace and down,
-/// the other a port of the bridge and up.
+/// Creates a veth pair with the MACs of both ends: one end in the container's namespace, the other a
+/// port of the bridge. Both are down: [`secure_port`] sets the port up once it is protected.
 pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port, DatapathError> {
     let mut peer = LinkUnspec::new_with_name(spec.ifname).mac(spec.mac).mtu(spec.mtu);
     if let Some(netns) = spec.netns {
@@ -104,7 +104,6 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port,
         .mac(spec.host_mac)
         .mtu(spec.mtu)
         .controller(spec.bridge)
-        .up()
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
     let what = || {
         let place = spec.netns.map(|netns| format!(" in {}", netns.path().display()));
@@ -123,8 +122,9 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port,
     })
 }
 
-/// Lets only frames from and to the container's MAC through the port, and keeps the kernel from
-/// giving it a link-local address. The bridge does not flood unknown unicast to it.
+/// Lets only frames from and to the container's MAC through the port, keeps the kernel from giving it
+/// a link-local address, and then sets it up. The bridge does not flood unknown unicast to it. The
+/// entry of the MAC is sticky: a frame with that MAC by another port does not move it.
 pub async fn secure_port(
     netlink: &Netlink,
     security: &PortSecurity<'_>,
@@ -140,18 +140,22 @@ pub async fn secure_port(
     let mut entry = NeighbourMessage::default();
     entry.header.family = AddressFamily::Bridge;
     entry.header.ifindex = index;
-    entry.header.flags = NeighbourFlags::Controller;
+    entry.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
     entry.header.state = NeighbourState::Noarp;
     entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
     let entry = RouteNetlinkMessage::NewNeighbour(entry);
     let port = flags.request(index).short_alias(alias).no_link_local();
+    // A refusal of one does not stop the next, so the port is set up with a message of its own.
     let requests =
         vec![link::to_change(port.build()), Request::change(entry, NLM_F_CREATE | NLM_F_REPLACE)];
     let outcomes = netlink.exchange(requests, || format!("secure port {name}")).await?;
     netlink::first_refusal(outcomes, |request| match request {
         0 => format!("secure port {name}"),
         _ => format!("let {mac} through port {name}"),
-    })
+    })?;
+    let up = link::to_change(LinkUnspec::new_with_index(index).up().build());
+    let outcomes = netlink.exchange(vec![up], || format!("set {name} up")).await?;
+    netlink::first_refusal(outcomes, |_| format!("set {name} up"))
 }
 
 /// Sets the container's end up and gives it its addresses and routes. `netlink` is connected in

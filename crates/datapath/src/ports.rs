@@ -54,14 +54,14 @@ pub fn is_joined(host_end: &Link, bridge: u32) -> bool {
 }
 
 /// Makes the host end of a container's veth a port of the bridge again, with the settings that it
-/// was made with; `mac` is the container's.
+/// was made with; `mac` is the container's. It is down until it is protected.
 pub async fn join(
     netlink: &Netlink,
     host_end: &Link,
     bridge: u32,
     mac: MacAddr,
 ) -> Result<(), DatapathError> {
-    let request = LinkUnspec::new_with_index(host_end.index).controller(bridge).up();
+    let request = LinkUnspec::new_with_index(host_end.index).down().controller(bridge);
     let name = host_end.name.as_str();
     netlink.change_link(request.build(), || format!("make {name} a port of its bridge")).await?;
     let hairpin = if host_end.port.hairpin { Hairpin::On } else { Hairpin::Off };

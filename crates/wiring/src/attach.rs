@@ -170,7 +170,14 @@ impl Host {
             mac,
             netns,
         };
-        let (state, made_port) = self.make_port(&network, state, &mut port, request).await?;
+        let made = self.make_port(&network, state, &mut port, request).await;
+        if let Err(error) = &made
+            && !matches!(error, WiringError::InterfaceExists { .. })
+        {
+            // The kernel may have made it, and only the answer was lost.
+            let _ = attach::delete_port(self.netlink(), &host_end).await;
+        }
+        let (state, made_port) = made?;
         let made = host_end.clone();
         undo.push(async move { attach::delete_port(self.netlink(), &made).await });
         // Before there is a carrier: afterwards the host's end would have a link-local address

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use log::debug;
+use log::warn;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use weft_model::NetworkName;
@@ -56,12 +56,13 @@ pub(super) struct Keeper {
     /// The revision keys of each shard, as they were last seen.
     seen: BTreeMap<Shard, BTreeMap<(NetworkName, Group), Revision>>,
     backoff: Backoff,
+    failing: bool,
 }
 
 impl Keeper {
     pub(super) fn new(cluster: Cluster) -> Self {
         let (kept, seen) = (BTreeMap::new(), BTreeMap::new());
-        Self { cluster, kept, seen, backoff: Backoff::new() }
+        Self { cluster, kept, seen, backoff: Backoff::new(), failing: false }
     }
 
     /// Runs until all senders of events are dropped.
@@ -165,12 +166,15 @@ impl Keeper {
                 match groups {
                     Ok(groups) => kept.replace(stale, groups),
                     Err(error) => {
-                        debug!("network {name}: {error}; keeping the last known blocks");
+                        if !self.failing {
+                            warn!("network {name}: {error}; keeping the last known blocks");
+                        }
                         failed = true;
                     }
                 }
             }
         }
+        self.failing = failed;
         if !failed {
             self.backoff.reset();
         }
@@ -186,11 +190,12 @@ impl Keeper {
         known: &BTreeMap<Group, GroupView>,
     ) -> Result<BTreeMap<Group, GroupView>, ClusterError> {
         let groups = match stale {
-            Stale::All => self.cluster.group_views(name).await?,
+            Stale::All => self.cluster.group_views(name, known).await?,
             Stale::Groups(changed) => {
                 let mut groups = known.clone();
                 for group in changed {
-                    groups.insert(*group, self.cluster.group_view(name, *group).await?);
+                    let view = self.cluster.group_view(name, *group, known.get(group)).await?;
+                    groups.insert(*group, view);
                 }
                 groups
             }

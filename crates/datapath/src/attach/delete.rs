@@ -26,9 +26,10 @@ use netlink_packet_route::RouteNetlinkMessage;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rtnetlink::LinkUnspec;
 
 use crate::DatapathError;
-use crate::link::{Link, named};
+use crate::link::Link;
 use crate::netlink::{
     Answer, Messages, Netlink, Refusal, Socket, TIMEOUT, append, attribute, refused, u32_at, wait,
 };
@@ -117,7 +118,8 @@ impl Helper {
         let (report, theirs) = UnixStream::pair()?;
         report.set_nonblocking(true)?;
         let mut request = Vec::new();
-        let message = RouteNetlinkMessage::DelLink(named(&link.name));
+        // By index: a helper that is late must not find the next interface of that name.
+        let message = RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(link.index).build());
         append(&mut request, message, NLM_F_REQUEST | NLM_F_ACK, 1);
         start_process(&request, socket.as_raw_fd(), theirs.as_raw_fd())?;
         let name = link.name.clone().into_bytes();

@@ -26,6 +26,9 @@ use tokio_rustls::TlsConnector;
 use super::{ConsulOptions, TIMEOUT, tls};
 use crate::StoreError;
 
+/// Timeout of the lookup of a name: some DNS servers may have to be asked in vain.
+const NAME_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Timeout of a connection to one of several addresses of a name.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -161,6 +164,14 @@ impl Client {
             option: "address",
             reason: reason.to_owned(),
         };
+        if address.contains('@') {
+            // It would show in every error.
+            return Err(StoreError::Options {
+                store: "Consul".into(),
+                option: "address",
+                reason: "it must not hold a user or a password; set a token instead".into(),
+            });
+        }
         let (scheme, rest) = address.split_once("://").unwrap_or(("http", &address));
         let endpoint = match scheme {
             "unix" => Endpoint::Unix(rest.into()),
@@ -267,9 +278,10 @@ impl Client {
                 }
             }
         };
-        match timeout(CONNECT_TIMEOUT, connecting).await {
+        // The name and each of its addresses have limits of their own.
+        match timeout(NAME_TIMEOUT + 2 * CONNECT_TIMEOUT, connecting).await {
             Ok(sender) => sender,
-            Err(_) => Err(self.unreachable("no connection within 1 s".into())),
+            Err(_) => Err(self.unreachable("no connection in time".into())),
         }
     }
 
@@ -321,7 +333,11 @@ async fn connect_to_any(authority: &str) -> std::io::Result<TcpStream> {
     let (host, port) = authority.rsplit_once(':').ok_or_else(invalid)?;
     let port: u16 = port.parse().map_err(|_| invalid())?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = weft_resolve::lookup(host).await.map_err(std::io::Error::other)?;
+    let addresses = timeout(NAME_TIMEOUT, weft_resolve::lookup(host)).await.map_err(|_| {
+        let waited = format!("no DNS server told the address of {host} within 2 s");
+        std::io::Error::new(std::io::ErrorKind::TimedOut, waited)
+    })?;
+    let addresses = addresses.map_err(std::io::Error::other)?;
     let mut failure = None;
     let last = addresses.len().saturating_sub(1);
     for (number, address) in addresses.into_iter().enumerate() {
@@ -331,7 +347,10 @@ async fn connect_to_any(authority: &str) -> std::io::Result<TcpStream> {
         match tokio::time::timeout(limit, connecting).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure = Some(error),
-            Err(_) => failure = Some(std::io::ErrorKind::TimedOut.into()),
+            Err(_) => {
+                let waited = format!("{address} takes no connection");
+                failure = Some(std::io::Error::new(std::io::ErrorKind::TimedOut, waited));
+            }
         }
     }
     Err(failure.unwrap_or_else(|| std::io::Error::other(format!("{host} has no address"))))
