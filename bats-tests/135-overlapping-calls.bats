@@ -24,7 +24,7 @@ teardown_file() {
 # slow_add CONTAINER: an ADD that rests for a second between its reservation and its interface.
 slow_add() {
     CNI_COMMAND=ADD CNI_CONTAINERID=$1 CNI_IFNAME=eth0 CNI_NETNS=/run/netns/$1 CNI_PATH=/opt/cni/bin \
-        WEFT_CONFIG=$(node_config a) in_machine a strace -f -qq -o /dev/null -e trace=sendto \
+        in_machine a strace -f -qq -o /dev/null -e trace=sendto \
         -e inject=sendto:delay_enter=1000000:when=2 /opt/cni/bin/weft <<<"$NET"
 }
 

@@ -61,8 +61,8 @@ pub struct Agent {
     pub underlay: watch::Receiver<underlay::Seen>,
     /// The networks that have devices on this host.
     pub networks: watch::Receiver<BTreeSet<NetworkName>>,
-    /// Signals that own blocks or loans of a network have changed: what lives here is not looked for
-    /// elsewhere, so the peers that the kernel must know depend on them.
+    /// Signals that own blocks or loans of a network have changed: what lives here is not looked
+    /// for elsewhere, so the peers that the kernel must know depend on them.
     pub here: signals::Signals,
     /// Signals that reservations have come or gone.
     pub reservations: signals::Signals,

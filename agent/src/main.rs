@@ -70,8 +70,8 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         };
         weftd::run(config, cluster, stop).await
     });
-    // Passes that are under way on other threads end with the process, whatever they wait for; dropping
-    // the runtime would wait for them.
+    // Passes that are under way on other threads end with the process, whatever they wait for;
+    // dropping the runtime would wait for them.
     std::mem::forget(runtime);
     ended
 }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use weft_cluster::agent;
 use weft_files::{FileLock, create_private_dir};
 
-/// How often to try again while the lock may be held for a moment only.
+/// Tries while the lock may be held for a moment only.
 const PROBES: usize = 10;
 
 /// Pause between two tries.

@@ -12,14 +12,14 @@ use crate::sandbox::Sandbox;
 use crate::shell::{run, run_all};
 use crate::stats::Samples;
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Calls of each kind, plugin and case.
     #[arg(long, default_value_t = 400)]
     calls: usize,
 
-    /// How many calls run at a time, one case each.
+    /// Calls that run at a time, one case each.
     #[arg(long, value_delimiter = ',', default_value = "1,16")]
     parallel: Vec<usize>,
 }
@@ -117,10 +117,9 @@ fn compare(networks: &[Plugin; 2], ip_masq: bool, parallel: usize, calls: usize)
     let mut adds: [Samples; 2] = Default::default();
     let mut dels: [Samples; 2] = Default::default();
     for round in 0..calls.div_ceil(parallel) {
-        // Who goes first changes each round, for whoever follows finds warmer caches and a busier
-        // kernel.
-        for turn in 0..2 {
-            let which = (round + turn) % 2;
+        // The first one changes with each round: the other finds warmer caches and a busier kernel.
+        for place in 0..2 {
+            let which = (round + place) % 2;
             let sandboxes = (0..parallel)
                 .map(|number| {
                     Sandbox::create(&format!("{}-{round}-{number}", networks[which].name))

@@ -77,9 +77,9 @@ pub(crate) fn attachment(request: &Request) -> Result<Attachment, CniError> {
     })
 }
 
-/// The lock of an attachment: calls about one attachment take turns, so that a DEL does not free the
-/// address that an ADD has just got, and an ADD that fails does not free that of another. Removes its
-/// file when it is dropped.
+/// The lock of an attachment: calls about one attachment take turns, so that a DEL does not free
+/// the address that an ADD has just got, and an ADD that fails does not free that of another.
+/// Removes its file when it is dropped.
 #[derive(Debug)]
 pub(crate) struct CallLock(FileLock);
 

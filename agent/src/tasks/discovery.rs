@@ -36,8 +36,9 @@ pub struct Found {
     pub with_definition: watch::Receiver<BTreeSet<NetworkName>>,
 }
 
-/// Starts to watch `data_dir`, with one instance of inotify: a user has 128 of them by default. Ends
-/// when the receivers are dropped. `reservations` tells of reservations that have come or gone.
+/// Starts to watch `data_dir`, with one instance of inotify: a user has 128 of them by default.
+/// Ends when the receivers are dropped. `reservations` tells of reservations that have come or
+/// gone.
 pub fn start(data_dir: &Path, reservations: Signals) -> anyhow::Result<Found> {
     let dir = networks_dir(data_dir);
     create_private_dir(&dir)?;
@@ -47,8 +48,13 @@ pub fn start(data_dir: &Path, reservations: Signals) -> anyhow::Result<Found> {
         .add(&dir, WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVED_FROM)
         .with_context(|| format!("watch {}", dir.display()))?;
     let events = inotify.into_event_stream(vec![0; 4096])?;
-    let (data_dir, watched) = (data_dir.to_owned(), HashMap::new());
-    let directory = Directory { data_dir, watches, events, watched, reservations };
+    let directory = Directory {
+        data_dir: data_dir.to_owned(),
+        watches,
+        events,
+        watched: HashMap::new(),
+        reservations,
+    };
     let (devices, with_devices) = watch::channel(BTreeSet::new());
     let (definitions, with_definition) = watch::channel(BTreeSet::new());
     tokio::spawn(directory.follow(devices, definitions));

@@ -38,8 +38,8 @@ async fn answer_one(
     requested: &Stored<LoanRecord>,
 ) -> Result<(), AllocatorError> {
     let name = ledger.network().name();
-    // A node that was removed, or is being removed, has no use for an address, and nobody would give it
-    // back.
+    // A node that was removed, or is being removed, has no use for an address, and nobody would
+    // give it back.
     let borrower = keys::node(&requested.record.borrower);
     let member = cluster.store().get(&borrower).await?.entry;
     let is_member = |entry: &Entry| typed::decode::<NodeRecord>(entry).is_ok_and(|r| !r.removing);

@@ -101,7 +101,8 @@ async fn give_back(
 
 /// Returns whether the store, asked directly, has no endpoint of the loan.
 async fn is_gone(cluster: &Cluster, ledger: &Ledger, id: LoanId) -> Result<bool, AllocatorError> {
-    // A store that was emptied has no endpoints either: that is no reason to disconnect a container.
+    // A store that was emptied has no endpoints either: that is no reason to disconnect a
+    // container.
     if cluster.network(ledger.network().name()).await?.is_none() {
         return Ok(false);
     }

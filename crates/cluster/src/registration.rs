@@ -101,8 +101,8 @@ impl Cluster {
                     if known.removing && removal == Removal::Respect {
                         return Err(ClusterError::BeingRemoved { node: self.node().clone() });
                     }
-                    // An underlay that cannot be found at the moment is no reason to tell the others
-                    // that this node has none.
+                    // An underlay that cannot be found at the moment is no reason to tell the
+                    // others that this node has none.
                     let vteps = vteps.filter(|vteps| !vteps.is_empty());
                     let wanted = self.own_record(vteps.unwrap_or(&known.vteps));
                     if wanted == known || (vteps.is_none() && removal == Removal::Respect) {

@@ -217,7 +217,8 @@ impl Cluster {
     }
 }
 
-/// Owners of blocks by the entries of their records; of those that cannot be read, the `known` ones.
+/// Owners of blocks by the entries of their records; of those that cannot be read, the `known`
+/// ones.
 fn read_owners(entries: &[Entry], known: &BTreeMap<Block, NodeName>) -> BTreeMap<Block, NodeName> {
     let of_key = |key: &str| Some(keys::block_of(key)?.1);
     let (records, unreadable) = decode::<_, BlockRecord>(entries, of_key);
@@ -284,8 +285,8 @@ fn read<K: Ord, R: DeserializeOwned>(
     decode(entries, key).0
 }
 
-/// Decodes entries by key. One that cannot be read stops nothing but itself: it is reported once, and
-/// its key returned, so that callers with a state before it keep that.
+/// Decodes entries by key. One that cannot be read stops nothing but itself: it is reported once,
+/// and its key returned, so that callers with a state before it keep that.
 fn decode<K: Ord, R: DeserializeOwned>(
     entries: &[Entry],
     key: impl Fn(&str) -> Option<K>,

@@ -93,8 +93,8 @@ pub struct InterfaceSpec<'a> {
     pub routes: &'a [Route],
 }
 
-/// Creates a veth pair with the MACs of both ends: one end in the container's namespace, the other a
-/// port of the bridge. Both are down: [`secure_port`] sets the port up once it is protected.
+/// Creates a veth pair with the MACs of both ends: one end in the container's namespace, the other
+/// a port of the bridge. Both are down: [`secure_port`] sets the port up once it is protected.
 pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port, DatapathError> {
     let mut peer = LinkUnspec::new_with_name(spec.ifname).mac(spec.mac).mtu(spec.mtu);
     if let Some(netns) = spec.netns {
@@ -122,9 +122,9 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port,
     })
 }
 
-/// Lets only frames from and to the container's MAC through the port, keeps the kernel from giving it
-/// a link-local address, and then sets it up. The bridge does not flood unknown unicast to it. The
-/// entry of the MAC is sticky: a frame with that MAC by another port does not move it.
+/// Lets only frames from and to the container's MAC through the port, keeps the kernel from giving
+/// it a link-local address, and then sets it up. The bridge does not flood unknown unicast to it.
+/// The entry of the MAC is sticky: a frame with that MAC by another port does not move it.
 pub async fn secure_port(
     netlink: &Netlink,
     security: &PortSecurity<'_>,

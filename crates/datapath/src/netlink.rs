@@ -55,8 +55,9 @@ impl Netlink {
         Ok(Self { socket, bulk, offloaded: true })
     }
 
-    /// Connects in the calling thread's namespace, for passes that run on several threads: requests are
-    /// carried out on the thread that awaits them, and those that take long do not hold up others.
+    /// Connects in the calling thread's namespace, for passes that run on several threads: requests
+    /// are carried out on the thread that awaits them, and those that take long do not hold up
+    /// others.
     pub fn open_shared() -> Result<Self, DatapathError> {
         let socket = Arc::new(Mutex::new(open_socket()?));
         let bulk = Arc::new(Mutex::new(open_socket()?));

@@ -89,11 +89,13 @@ pub fn put(path: &Path, scratch: &Path, content: &[u8]) -> Result<(), FileError>
     fs::rename(scratch, path).map_err(FileError::io("create", path))
 }
 
+/// Numbers the scratch files of this process: several threads may replace one file.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// Puts `content` at `path` in one atomic step, creating the directories above it. Needs no lock:
 /// the scratch file is named after this process.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     create_private_dir(path.parent().unwrap_or(path))?;
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut scratch = path.to_owned();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     scratch.set_extension(format!("{}.{number}.tmp", std::process::id()));

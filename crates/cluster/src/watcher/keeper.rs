@@ -180,9 +180,9 @@ impl Keeper {
         }
     }
 
-    /// Reads what is stale. A network that seems to have lost all its blocks is kept as it was, unless
-    /// the store knows it: one that was removed, or a store that was emptied, is no reason to
-    /// disconnect containers.
+    /// Reads what is stale. A network that seems to have lost all its blocks is kept as it was,
+    /// unless the store knows it: one that was removed, or a store that was emptied, is no reason
+    /// to disconnect containers.
     async fn read(
         &self,
         name: &NetworkName,

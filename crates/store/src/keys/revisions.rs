@@ -35,8 +35,8 @@ pub fn with_revisions(mut ops: Vec<Op>, nonce: u64) -> Vec<Op> {
 
 /// Splits `ops` into as few transactions as their order allows, each complete with its revision
 /// keys and with room for `reserve` more operations, such as a check that all share. `nonce` must
-/// be random; each transaction has a value of its own, since Consul ignores a write of the value that
-/// is there already.
+/// be random; each transaction has a value of its own, since Consul ignores a write of the value
+/// that is there already.
 pub fn in_transactions(ops: Vec<Op>, reserve: usize, nonce: u64) -> Vec<Vec<Op>> {
     let mut transactions = vec![];
     let (mut current, mut groups, mut weight) = (vec![], BTreeSet::new(), reserve);
