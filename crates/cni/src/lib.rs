@@ -5,7 +5,7 @@
 //! the version that the caller speaks.
 //!
 //! - [`version`]: versions, and what each of them knows.
-//! - [`env`]: the parameters in the environment.
+//! - [`mod@env`]: the parameters in the environment.
 //! - [`request`]: parameters and configuration together, checked.
 //! - [`result`]: results in each version's shape.
 //! - [`error`]: errors and their codes.
