@@ -3,7 +3,7 @@
 //! One watch each follows the nodes, their heartbeats, the network definitions and the requests to
 //! this node, and one for each of the [`weft_store::keys::SHARDS`] follows small *revision keys*,
 //! of which every change of a block or an endpoint writes one. A change therefore costs a node the
-//! answer of one shard, and only a node that has the network reads the group of blocks that changed.
+//! answer of one shard, and only a node that has the network reads the group of blocks in it.
 //!
 //! A watch keeps its last state while the store cannot be reached: a store that is down is no
 //! reason to forget a peer. After any error the prefix is listed again, and what differs from the
