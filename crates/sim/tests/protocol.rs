@@ -43,14 +43,17 @@ fn addresses_of_a_tiny_network_can_be_used_by_all_nodes() {
 /// Returns whether some run of many finds the fault. Blocks change hands all the time where they
 /// hold two addresses each and there are fewer of them than nodes.
 fn is_found(sabotage: Sabotage) -> bool {
-    let scarce = |seed| Options {
+    let scarce = |seed, nodes, subnet: &str| Options {
         steps: 50_000,
-        nodes: 30,
-        subnet: "10.9.0.0/27".into(),
+        nodes,
+        subnet: subnet.into(),
         block_bits: 1,
         ..small(seed, sabotage)
     };
-    (0..60).any(|seed| run(&scarce(seed)).is_err())
+    let fails = |options: Options| run(&options).is_err();
+    (0..100).any(|seed| {
+        fails(scarce(seed, 20, "10.9.0.0/28")) || fails(scarce(seed, 30, "10.9.0.0/27"))
+    })
 }
 
 #[test]
