@@ -116,7 +116,7 @@ fn network_gone(host: &Host, network: &Network) -> Result<Difference, WiringErro
         containers.count()
     );
     let remedy = "delete these containers; weftd removes the network from this host then";
-    Ok(difference(network, Kind::NetworkGone, what, remedy))
+    Ok(Difference::new(network, Kind::NetworkGone, what, remedy))
 }
 
 /// The difference of a reservation's container, if there is one.
@@ -133,7 +133,7 @@ async fn compare_container(
     };
     let found = |kind, what, remedy: &str| Difference {
         addresses: reservation.addresses.clone(),
-        ..difference(&records.network, kind, what, remedy)
+        ..Difference::new(&records.network, kind, what, remedy)
     };
     let held = format!("{} is held by {}", reservation.shown(), reservation.holder);
     let life = containers.life(Some(sandbox), Some(&host_end));
@@ -194,7 +194,7 @@ async fn compare_ports(
         all.push(match used {
             Some(addresses) => Difference {
                 addresses: addresses.iter().collect(),
-                ..difference(
+                ..Difference::new(
                     &records.network,
                     Kind::Unreserved,
                     format!("{addresses} is used by {whose}, which holds no address ({host_end})"),
@@ -203,7 +203,7 @@ async fn compare_ports(
             },
             None => Difference {
                 is_note: true,
-                ..difference(
+                ..Difference::new(
                     &records.network,
                     Kind::Unreserved,
                     format!("{whose} is attached and holds no address ({host_end})"),
@@ -240,23 +240,6 @@ pub enum Fixing {
     Yes,
 }
 
-fn difference(
-    network: &Network,
-    kind: Kind,
-    what: String,
-    remedy: impl Into<String>,
-) -> Difference {
-    Difference {
-        network: network.name().clone(),
-        kind,
-        addresses: vec![],
-        what,
-        remedy: remedy.into(),
-        is_note: false,
-        fix: Fix::None,
-    }
-}
-
 fn devices(state: &SegmentState) -> Difference {
     let vni = state.network.vni();
     let what = match state.vxlan {
@@ -269,7 +252,7 @@ fn devices(state: &SegmentState) -> Difference {
         None => format!("bridge {} is missing, down or not as it was made", device::bridge(vni)),
     };
     let remedy = "weftd makes it again within half a minute, the next container or --fix at once";
-    Difference { fix: Fix::Repair, ..difference(&state.network, Kind::Devices, what, remedy) }
+    Difference { fix: Fix::Repair, ..Difference::new(&state.network, Kind::Devices, what, remedy) }
 }
 
 /// Returns whether the container has the interface that its address is for; true if that cannot be
@@ -323,6 +306,6 @@ fn damaged_reservation(
     Difference {
         addresses: damaged.addresses.clone(),
         fix,
-        ..difference(network, Kind::DamagedReservation, what, remedy)
+        ..Difference::new(network, Kind::DamagedReservation, what, remedy)
     }
 }

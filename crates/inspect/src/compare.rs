@@ -12,15 +12,7 @@ use crate::records::{Damaged, Records};
 
 impl Records {
     fn difference(&self, kind: Kind, what: String, remedy: impl Into<String>) -> Difference {
-        Difference {
-            network: self.network.name().clone(),
-            kind,
-            addresses: vec![],
-            what,
-            remedy: remedy.into(),
-            is_note: false,
-            fix: Fix::None,
-        }
+        Difference::new(&self.network, kind, what, remedy)
     }
 
     fn block_of(&self, reservation: &Reservation) -> Option<Block> {

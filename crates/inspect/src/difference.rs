@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use weft_ledger::ledger::Away;
 use weft_ledger::{Holder, Reservation};
-use weft_model::{Block, NetworkName};
+use weft_model::{Block, Network, NetworkName};
 
 /// Kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -97,6 +97,24 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// A difference that is about no single addresses, and that nothing but an administrator cures.
+    pub(crate) fn new(
+        network: &Network,
+        kind: Kind,
+        what: String,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            network: network.name().clone(),
+            kind,
+            addresses: vec![],
+            what,
+            remedy: remedy.into(),
+            is_note: false,
+            fix: Fix::None,
+        }
+    }
+
     /// Returns whether `other`, from another pass, is about the same.
     pub fn is_again(&self, other: &Self) -> bool {
         let about = |d: &Self| (d.network.clone(), d.kind, d.addresses.clone(), d.what.clone());

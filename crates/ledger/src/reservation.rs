@@ -8,6 +8,7 @@ use weft_files::Inode;
 pub use weft_model::Sticky;
 use weft_model::{HostNumber, LoanId, NodeName, PoolIndex, PreparedId};
 
+use crate::clock::now;
 pub use crate::holder::{Holder, HolderKey};
 
 /// The network namespace that an attachment was made for. A path alone proves little: it may come
@@ -58,13 +59,30 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// A reservation that is made now and names nothing but holder and address.
+    pub(crate) fn new(
+        holder: Holder,
+        (pool, host): (PoolIndex, HostNumber),
+        addresses: Vec<IpAddr>,
+    ) -> Self {
+        Self {
+            holder,
+            pool,
+            host,
+            addresses,
+            sandbox: None,
+            loan: None,
+            sticky: None,
+            settled: None,
+            created: now(),
+        }
+    }
+
     /// Returns whether the time is over for which the address was kept or reserved. Other holders
     /// have it until it is released.
     pub fn is_expired(&self) -> bool {
         match self.holder {
-            Holder::Kept { until: end, .. } | Holder::Prepared { expires: end, .. } => {
-                end <= crate::clock::now()
-            }
+            Holder::Kept { until: end, .. } | Holder::Prepared { expires: end, .. } => end <= now(),
             Holder::Attachment { .. } | Holder::Node | Holder::Lent { .. } => false,
         }
     }

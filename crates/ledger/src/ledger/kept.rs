@@ -1,6 +1,8 @@
 //! Addresses that are kept for an identity while nobody holds them.
 
-use weft_model::{Block, StickyId};
+use std::net::IpAddr;
+
+use weft_model::{Block, HostNumber, PoolIndex, StickyId};
 
 use super::{Ledger, Locked, Want, read_reservation};
 use crate::clock::now;
@@ -52,17 +54,13 @@ impl Ledger {
 }
 
 /// The reservation that keeps an address from now on.
-pub(super) fn kept_reservation(of: &Reservation, sticky: &Sticky) -> Reservation {
+pub(super) fn kept_reservation(
+    at: (PoolIndex, HostNumber),
+    addresses: Vec<IpAddr>,
+    sticky: &Sticky,
+) -> Reservation {
     let until = now().saturating_add(sticky.keep);
-    Reservation {
-        holder: Holder::Kept { sticky: sticky.clone(), until },
-        sandbox: None,
-        loan: None,
-        sticky: None,
-        settled: None,
-        created: now(),
-        ..of.clone()
-    }
+    Reservation::new(Holder::Kept { sticky: sticky.clone(), until }, at, addresses)
 }
 
 impl Locked<'_> {

@@ -100,39 +100,21 @@ impl Ledger {
                 loan: away.loan,
                 sticky: None,
             };
-            self.put_reservation(&Reservation {
-                holder,
-                pool: block.pool(),
-                host: away.host,
-                addresses: addresses.iter().collect(),
-                sandbox: None,
-                loan: None,
-                sticky: None,
-                settled: None,
-                created: now(),
-            })?;
+            let at = (block.pool(), away.host);
+            self.put_reservation(&Reservation::new(holder, at, addresses.iter().collect()))?;
         }
         let mut held: BTreeSet<_> =
             self.reservations()?.iter().map(|held| (held.pool, held.host)).collect();
         for (host, sticky) in kept {
             // Two identities may have had one address in turn; the cluster remembers both.
-            if !held.insert((block.pool(), *host)) {
+            let at = (block.pool(), *host);
+            if !held.insert(at) {
                 continue;
             }
             let Some(addresses) = self.network.addresses(block.pool(), *host) else { continue };
-            let template = Reservation {
-                holder: Holder::Node,
-                pool: block.pool(),
-                host: *host,
-                addresses: addresses.iter().collect(),
-                sandbox: None,
-                loan: None,
-                sticky: None,
-                settled: None,
-                created: now(),
-            };
             if self.kept(sticky.id())?.is_none() {
-                self.put_reservation(&kept_reservation(&template, sticky))?;
+                let addresses = addresses.iter().collect();
+                self.put_reservation(&kept_reservation(at, addresses, sticky))?;
             }
         }
         // The number is that of the first slot, and rebuilding gives a new one.
@@ -162,15 +144,10 @@ impl Ledger {
             return Ok(None);
         }
         let reservation = Reservation {
-            holder: holder.clone(),
-            pool,
-            host,
-            addresses: addresses.iter().collect(),
             sandbox: about.sandbox.cloned(),
             loan: Some(loan.clone()),
             sticky: about.sticky.cloned(),
-            settled: None,
-            created: now(),
+            ..Reservation::new(holder.clone(), (pool, host), addresses.iter().collect())
         };
         files::create_private_dir(&self.dir.loans())?;
         locked.change(|locked| {

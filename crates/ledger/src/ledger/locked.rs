@@ -5,7 +5,6 @@ use std::path::Path;
 use weft_model::{Block, HostNumber, PoolIndex};
 
 use super::{About, Locked, Outcome, Want};
-use crate::clock::now;
 use crate::holder::Holder;
 use crate::index::{Slot, State};
 use crate::reservation::Reservation;
@@ -105,15 +104,9 @@ impl Locked<'_> {
             });
         };
         let reservation = Reservation {
-            holder: holder.clone(),
-            pool,
-            host,
-            addresses: addresses.iter().collect(),
             sandbox: about.sandbox.cloned(),
-            loan: None,
             sticky: about.sticky.cloned(),
-            settled: None,
-            created: now(),
+            ..Reservation::new(holder.clone(), (pool, host), addresses.iter().collect())
         };
         self.change(|locked| {
             ledger.put_reservation(&reservation)?;

@@ -72,7 +72,8 @@ impl Ledger {
                 let slot = locked.held_by(slot, holder)?;
                 match (&reservation.loan, &reservation.sticky, slot) {
                     (None, Some(sticky), Some(slot)) if locked.may_keep(sticky)? => {
-                        let kept = kept_reservation(&reservation, sticky);
+                        let at = (reservation.pool, reservation.host);
+                        let kept = kept_reservation(at, reservation.addresses.clone(), sticky);
                         locked.hand_over(slot, holder, &kept)?;
                     }
                     (None, ..) => locked.remove(&path, slot)?,
