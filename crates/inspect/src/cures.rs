@@ -1,21 +1,17 @@
 //! Cures for differences in files and store. Devices are repaired by [`crate::check`].
 
 use std::path::Path;
-use std::time::Duration;
 
 use weft_allocator::claim::Target;
 use weft_allocator::release::{Reason, free, release};
 use weft_allocator::{AllocatorError, lending, ownership, returns};
-use weft_cluster::{Cluster, environment, networks};
+use weft_cluster::{Cluster, networks};
 use weft_files::FileError;
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Want;
 use weft_model::Network;
 
 use crate::difference::Fix;
-
-/// Limit for waiting for the lock of a ledger.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Does what `fix` says about files and store; devices are the host's.
 pub(crate) async fn apply(
@@ -72,16 +68,7 @@ pub(crate) async fn apply(
                 None => {}
             }
         }
-        Fix::Reindex => {
-            let path = ledger.dir().root().join("lock");
-            let lock =
-                environment::wait_for_lock(cluster.environment(), &path, LOCK_TIMEOUT).await?;
-            if lock.is_none() {
-                return Err(FileError::Locked { path }.into());
-            }
-            let index = ledger.dir().root().join("index");
-            weft_files::remove(&index)?;
-        }
+        Fix::Reindex => ledger.drop_index()?,
     }
     Ok(())
 }

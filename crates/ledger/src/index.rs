@@ -126,29 +126,31 @@ impl Index {
     }
 
     /// The address that has been free for longest.
-    pub(crate) fn oldest_free(&self) -> Result<Option<(Slot, Record)>, std::io::Error> {
-        match self.header.head {
-            NONE => Ok(None),
-            slot => Ok(Some((slot, self.get(slot)?))),
-        }
+    pub(crate) fn oldest_free(&self) -> Option<Slot> {
+        (self.header.head != NONE).then_some(self.header.head)
     }
 
     /// The record in `slot`.
     pub(crate) fn get(&self, slot: Slot) -> Result<Record, std::io::Error> {
         let mut bytes = [0; RECORD];
         self.file.read_exact_at(&mut bytes, offset(slot))?;
-        Record::decode(&bytes).ok_or_else(|| std::io::Error::other("the index holds a bad record"))
+        decode(&bytes)
+    }
+
+    /// The records of a block's `length` slots from `base` on, by one read.
+    pub(crate) fn of_block(&self, base: Slot, length: u64) -> Result<Vec<Record>, std::io::Error> {
+        let length = usize::try_from(length).map_err(std::io::Error::other)?;
+        let mut bytes = vec![0; length * RECORD];
+        self.file.read_exact_at(&mut bytes, offset(base))?;
+        bytes.chunks_exact(RECORD).filter_map(|chunk| chunk.first_chunk()).map(decode).collect()
     }
 
     /// The slot that `holder` holds. Reads the whole table: for repairs only.
-    pub(crate) fn find_holder(
-        &self,
-        holder: u64,
-    ) -> Result<Option<(Slot, Record)>, std::io::Error> {
+    pub(crate) fn find_holder(&self, holder: u64) -> Result<Option<Slot>, std::io::Error> {
         for slot in 0..self.header.slots {
             let record = self.get(slot)?;
             if record.state == State::Reserved && record.holder == holder {
-                return Ok(Some((slot, record)));
+                return Ok(Some(slot));
             }
         }
         Ok(None)
@@ -284,4 +286,8 @@ impl Index {
     fn put_header(&self) -> Result<(), std::io::Error> {
         self.file.write_all_at(&self.header.encode(), 0)
     }
+}
+
+fn decode(bytes: &[u8; RECORD]) -> Result<Record, std::io::Error> {
+    Record::decode(bytes).ok_or_else(|| std::io::Error::other("the index holds a bad record"))
 }

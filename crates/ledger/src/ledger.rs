@@ -24,7 +24,7 @@ use log::warn;
 use weft_files::{self as files, FileError, FileLock};
 use weft_model::{Block, HostNumber, Network, PoolIndex};
 
-use crate::holder::{Holder, HolderKey, hash};
+use crate::holder::{Holder, hash};
 pub use crate::index::Counts;
 use crate::index::Index;
 use crate::layout::NetworkDir;
@@ -128,15 +128,15 @@ impl Ledger {
         Ok(all)
     }
 
-    /// The reservations whose files' names give a holder that is `wanted`, past damaged ones. What
-    /// is damaged stays set aside: the index knows its address.
+    /// The reservations whose files have a name that is `wanted`, past damaged ones. What is damaged
+    /// stays set aside: the index knows its address.
     fn reservations_with(
         &self,
-        wanted: impl Fn(Option<HolderKey>) -> bool,
+        wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<Reservation>, FileError> {
         let dir = self.dir.reservations();
         let mut found = vec![];
-        for name in files::names_in(&dir)?.iter().filter(|name| wanted(HolderKey::parse(name))) {
+        for name in files::names_in(&dir)?.iter().filter(|name| wanted(name)) {
             match read_reservation(&dir.join(name)) {
                 Ok(reservation) => found.extend(reservation),
                 Err(FileError::Damaged { path, reason }) => {

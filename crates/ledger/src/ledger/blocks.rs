@@ -66,8 +66,9 @@ impl Ledger {
         for block in self.blocks()? {
             let Some(base) = locked.base_of(block.pool(), block.first())? else { continue };
             let mut counts = Counts::default();
-            for (slot, _) in (base..).zip(block.hosts()) {
-                match locked.index.get(slot).map_err(self.index_error())?.state {
+            let records = locked.index.of_block(base, block.bits().size());
+            for record in records.map_err(self.index_error())? {
+                match record.state {
                     State::Free => counts.free += 1,
                     State::Reserved => counts.reserved += 1,
                     State::Hole | State::Withheld => {}

@@ -37,8 +37,8 @@ impl Ledger {
 
     /// The reservations of holders that do not exist at the moment: kept and prepared ones.
     fn unused(&self) -> Result<Vec<Reservation>, FileError> {
-        self.reservations_with(|key| {
-            matches!(key, Some(HolderKey::Kept(_) | HolderKey::Prepared(_)))
+        self.reservations_with(|name| {
+            matches!(HolderKey::parse(name), Some(HolderKey::Kept(_) | HolderKey::Prepared(_)))
         })
     }
 

@@ -77,7 +77,7 @@ impl Ledger {
 
     /// The addresses that live on other nodes.
     pub fn lent(&self) -> Result<Vec<Reservation>, FileError> {
-        self.reservations_with(|key| matches!(key, Some(HolderKey::Lent(..))))
+        self.reservations_with(|name| matches!(HolderKey::parse(name), Some(HolderKey::Lent(..))))
     }
 
     /// Enters a block some of whose addresses are in use elsewhere, or here by a loan. A block that
@@ -204,7 +204,8 @@ impl Ledger {
             }
         }
         if !held.is_empty() {
-            for kept in self.reservations_with(|key| matches!(key, Some(HolderKey::Kept(_))))? {
+            let is_kept = |name: &str| matches!(HolderKey::parse(name), Some(HolderKey::Kept(_)));
+            for kept in self.reservations_with(is_kept)? {
                 held.remove(&(kept.pool, kept.host));
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use weft_model::{Block, HostNumber, PoolIndex};
 
 use super::{About, Locked, Outcome, Want};
-use crate::holder::Holder;
+use crate::holder::{Holder, hash};
 use crate::index::{Slot, State};
 use crate::reservation::Reservation;
 use weft_files::{self as files, FileError};
@@ -15,10 +15,7 @@ impl Locked<'_> {
     pub(super) fn choose(&self, want: Want) -> Result<Result<Slot, Outcome>, FileError> {
         match want {
             Want::Exactly(pool, host) => self.slot_of(pool, host),
-            Want::Any => {
-                let oldest = self.index.oldest_free().map_err(self.ledger.index_error())?;
-                Ok(oldest.map(|(slot, _)| slot).ok_or(Outcome::NoRoom))
-            }
+            Want::Any => Ok(self.index.oldest_free().ok_or(Outcome::NoRoom)),
         }
     }
 
@@ -76,8 +73,7 @@ impl Locked<'_> {
 
     /// The holder whose file name has this hash.
     pub(super) fn holder_of(&self, holder: u64) -> Result<Holder, FileError> {
-        let all = self.ledger.reservations()?;
-        let found = all.into_iter().find(|r| r.holder.hash() == holder);
+        let found = self.ledger.reservations_with(|name| hash(name) == holder)?.pop();
         found.map(|reservation| reservation.holder).ok_or_else(|| FileError::Damaged {
             path: self.ledger.dir.reservations(),
             reason: "an address is held by a reservation that cannot be read".into(),

@@ -41,13 +41,14 @@ impl Ledger {
         id: &PreparedId,
         expires: u64,
     ) -> Result<Option<Reservation>, FileError> {
-        let mut locked = self.lock()?;
+        let locked = self.lock()?;
         let holder = Holder::Prepared { id: id.clone(), expires };
-        locked.drop_stale(&holder)?;
-        let Some(prepared) = self.prepared(id)?.filter(|prepared| !prepared.is_expired()) else {
-            return Ok(None);
-        };
-        self.renew(prepared, &holder, None).map(Some)
+        match locked.reservation(&holder)? {
+            Some(prepared) if !prepared.is_expired() => {
+                self.renew(prepared, &holder, None).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Hands the address that was prepared under `id` to the attachment `to`. Asked again, it says
@@ -59,21 +60,17 @@ impl Ledger {
         sandbox: Option<&Sandbox>,
     ) -> Result<Settled, FileError> {
         let mut locked = self.lock()?;
+        // The name of its file does not depend on the lease.
+        let from = Holder::Prepared { id: id.clone(), expires: 0 };
         if let Some(held) = self.reservation(to)? {
             if held.settled.as_ref() != Some(id) {
                 return Ok(Settled::Occupied(held));
             }
             // A kill between two steps of an earlier call left the prepared one behind.
-            if let Some(prepared) = self.prepared(id)? {
-                locked.drop_stale(&prepared.holder)?;
-            }
+            locked.reservation(&from)?;
             return self.renew(held, to, sandbox).map(Settled::Done);
         }
-        let Some(prepared) = self.prepared(id)? else { return Ok(Settled::Missing) };
-        locked.drop_stale(&prepared.holder)?;
-        if self.prepared(id)?.is_none() {
-            return Ok(Settled::Missing);
-        }
+        let Some(prepared) = locked.reservation(&from)? else { return Ok(Settled::Missing) };
         if prepared.is_expired() {
             return Ok(Settled::Expired(prepared));
         }
@@ -120,24 +117,24 @@ impl Ledger {
 }
 
 impl Locked<'_> {
-    /// Removes the file of a prepared holder that no longer has its address: a call that settled it
-    /// was killed before it removed the file, or the block went to another node and came back.
-    pub(super) fn drop_stale(&mut self, holder: &Holder) -> Result<(), FileError> {
-        if !matches!(holder, Holder::Prepared { .. }) {
-            return Ok(());
-        }
-        let Some(prepared) = self.ledger.reservation(holder)? else { return Ok(()) };
-        let has_address = match &prepared.loan {
-            Some(loan) => !self.ledger.is_passed_on(&prepared, loan.id)?,
-            None => {
-                let slot = self.base_of(prepared.pool, prepared.host)?;
+    /// The reservation of `holder`. The file of a prepared holder that no longer has its address is
+    /// removed: a call that settled it was killed before it did so, or the block went to another
+    /// node and came back.
+    pub(super) fn reservation(&self, holder: &Holder) -> Result<Option<Reservation>, FileError> {
+        let Some(found) = self.ledger.reservation(holder)? else { return Ok(None) };
+        let has_address = match (holder, &found.loan) {
+            (Holder::Prepared { .. }, Some(loan)) => !self.ledger.is_passed_on(&found, loan.id)?,
+            (Holder::Prepared { .. }, None) => {
+                let slot = self.base_of(found.pool, found.host)?;
                 self.held_by(slot, holder)?.is_some()
             }
+            _ => true,
         };
-        if !has_address {
-            files::remove(&self.ledger.dir.reservation(holder))?;
+        if has_address {
+            return Ok(Some(found));
         }
-        Ok(())
+        files::remove(&self.ledger.dir.reservation(holder))?;
+        Ok(None)
     }
 }
 

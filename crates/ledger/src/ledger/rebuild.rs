@@ -57,6 +57,12 @@ impl Ledger {
         })
     }
 
+    /// Removes the index; the next process to open the ledger makes it again.
+    pub fn drop_index(&self) -> Result<(), FileError> {
+        let _locked = self.lock()?;
+        files::remove(&self.dir.index()).map(drop)
+    }
+
     /// The slots of a block in which nothing is reserved yet.
     pub(super) fn fresh(&self, block: &Block) -> impl Iterator<Item = Fresh> + use<'_> {
         let block = *block;

@@ -19,8 +19,7 @@ impl Ledger {
     ) -> Result<Outcome, FileError> {
         let about = about.into();
         let mut locked = self.lock()?;
-        locked.drop_stale(holder)?;
-        if let Some(reservation) = self.reservation(holder)? {
+        if let Some(reservation) = locked.reservation(holder)? {
             if locked.is_stranded(&reservation)? {
                 return Ok(Outcome::Stranded(reservation));
             }
@@ -87,7 +86,7 @@ impl Ledger {
             Err(FileError::Damaged { path, reason }) => {
                 warn!("{} is damaged ({reason}); releasing what the index knows", path.display());
                 let found = locked.index.find_holder(holder.hash()).map_err(self.index_error())?;
-                locked.remove(&path, found.map(|(slot, _)| slot))?;
+                locked.remove(&path, found)?;
                 Ok(None)
             }
             Err(error) => Err(error),
