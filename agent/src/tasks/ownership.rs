@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use weft_allocator::AllocatorError;
 use weft_allocator::block_manager::{BlockManager, Policy, low_water};
 use weft_allocator::release::{Reason, free};
+use weft_cluster::view::{NetworkRequests, Requests};
 use weft_cluster::watcher::{self, Watched};
 use weft_cluster::{ClusterError, NetworkView, networks as definitions};
 use weft_files::FileError;
@@ -57,16 +58,16 @@ async fn keep(agent: Agent, name: NetworkName) {
     let mut work = Work { manager, reported: BTreeSet::new(), own: (vec![], vec![]) };
     let mut reservations = agent.reservations.subscribe();
     let mut own = None;
-    let mut store =
-        Store { view: agent.watcher.network(&name), requests: agent.watcher.requests() };
+    let mut views = agent.watcher.network(&name);
+    let mut all_requests = agent.watcher.requests();
     let mut requests = None;
     let mut next = Instant::now();
     let soon = SOON.min(policy.release_after).max(Duration::from_secs(1));
     loop {
         let is_due = tokio::select! {
-            () = watcher::changed(&mut store.view) => true,
-            () = watcher::changed(&mut store.requests) => {
-                store.requests_for(&name) != requests
+            () = watcher::changed(&mut views) => true,
+            () = watcher::changed(&mut all_requests) => {
+                requests_of(&name, &mut all_requests) != requests
             }
             () = reservations.changed(&name) => {
                 // A block may have become idle.
@@ -78,12 +79,13 @@ async fn keep(agent: Agent, name: NetworkName) {
         if !is_due {
             continue;
         }
-        requests = store.requests_for(&name);
+        requests = requests_of(&name, &mut all_requests);
+        let view = views.borrow_and_update().clone();
         let mut is_done = false;
-        if let Some(view) = store.view_of(&name) {
+        if let (Some(view), Some(requests)) = (view, requests.clone()) {
             let (host, network) = (agent.host.clone(), name.clone());
             let round = async move {
-                let done = round(&host, &network, &mut work, &view).await;
+                let done = round(&host, &network, &mut work, &view, &requests).await;
                 (work, done)
             };
             let what = || format!("network {name}: managing its blocks");
@@ -104,28 +106,10 @@ async fn keep(agent: Agent, name: NetworkName) {
     }
 }
 
-/// Watched parts of the store that concern a network's ownership.
-struct Store {
-    view: Watched<NetworkView>,
-    requests: Watched<weft_cluster::view::Requests>,
-}
-
-type NetworkRequests =
-    std::collections::BTreeMap<weft_model::LoanId, weft_cluster::Stored<weft_model::LoanRecord>>;
-
-impl Store {
-    /// Requests to this node for addresses of the network.
-    fn requests_for(&mut self, name: &NetworkName) -> Option<NetworkRequests> {
-        let requests = self.requests.borrow_and_update().clone()?;
-        Some(requests.get(name).cloned().unwrap_or_default())
-    }
-
-    /// The network in the store, once the store has answered everything.
-    fn view_of(&mut self, name: &NetworkName) -> Option<NetworkView> {
-        let requests = self.requests_for(name)?;
-        let view = self.view.borrow_and_update().clone()?;
-        Some(NetworkView { requests, ..(*view).clone() })
-    }
+/// Requests to this node for addresses of the network, once the store has answered.
+fn requests_of(name: &NetworkName, all: &mut Watched<Requests>) -> Option<NetworkRequests> {
+    let all = all.borrow_and_update().clone()?;
+    Some(all.get(name).cloned().unwrap_or_default())
 }
 
 /// Returns whether the round went well.
@@ -165,29 +149,29 @@ async fn round(
     name: &NetworkName,
     work: &mut Work,
     view: &NetworkView,
+    requests: &NetworkRequests,
 ) -> Result<(), WiringError> {
-    let done = work.manager.round(view).await;
+    let done = work.manager.round(view, requests).await;
     // Whatever came of the round: what was lost by it, by an earlier one or by another program must
     // not wait for a round that goes well.
-    isolate(host, name, &mut work.reported).await?;
-    if let Some(network) = definitions::cached(&host.config().data_dir, name)? {
-        let ledger = Ledger::open(&host.config().data_dir, network)?;
+    let data_dir = &host.config().data_dir;
+    if let Some(network) = definitions::cached(data_dir, name)? {
+        let ledger = Ledger::open(data_dir, network)?;
+        isolate(host, &ledger, &mut work.reported).await?;
         work.own = (ledger.blocks()?, ledger.loans()?);
     }
     Ok(done?)
 }
 
-/// Disconnects containers whose addresses belong to other nodes, and
-/// gives the host another address of its own if its own is among them. What was reported is not
-/// reported again.
+/// Disconnects containers whose addresses belong to other nodes, and gives the host another address
+/// of its own if its own is among them. What was reported is not reported again.
 async fn isolate(
     host: &Host,
-    name: &NetworkName,
+    ledger: &Ledger,
     reported: &mut BTreeSet<Holder>,
 ) -> Result<(), WiringError> {
-    let data_dir = &host.config().data_dir;
-    let Some(network) = definitions::cached(data_dir, name)? else { return Ok(()) };
-    let ledger = Ledger::open(data_dir, network.clone())?;
+    let network = ledger.network();
+    let name = network.name();
     let stranded = ledger.stranded()?;
     reported.retain(|holder| stranded.iter().any(|reservation| &reservation.holder == holder));
     for reservation in stranded {
@@ -198,12 +182,12 @@ async fn isolate(
             host.disconnect(&device::host_end(&attachment)).await?;
         } else {
             // The host takes another address below.
-            free(&ledger, &reservation, Reason::Superseded)?;
+            free(ledger, &reservation, Reason::Superseded)?;
         }
     }
-    let Some(state) = SegmentState::read(data_dir, name) else { return Ok(()) };
-    if is_without_address(&ledger, &state)? {
-        host.ensure(&network, state.own_address()).await?;
+    let Some(state) = SegmentState::read(&host.config().data_dir, name) else { return Ok(()) };
+    if is_without_address(ledger, &state)? {
+        host.ensure(network, state.own_address()).await?;
         info!("network {name}: this host has another address now");
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{info, warn};
+use weft_cluster::view::NetworkRequests;
 use weft_cluster::{Cluster, NetworkView, networks};
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Counts;
@@ -65,17 +66,21 @@ impl BlockManager {
         self.has_kept || !self.answered_since.is_empty() || self.has_spare
     }
 
-    /// Does what `view` makes necessary. The first failure ends the round; what follows it is done
+    /// Does what `view` and the `requests` to this node make necessary. The first failure ends the round; what follows it is done
     /// in a later one.
-    pub async fn round(&mut self, view: &NetworkView) -> Result<(), AllocatorError> {
+    pub async fn round(
+        &mut self,
+        view: &NetworkView,
+        requests: &NetworkRequests,
+    ) -> Result<(), AllocatorError> {
         let Some(network) = networks::cached(&self.data_dir, &self.network)? else {
             return Ok(());
         };
         let ledger = Ledger::open(&self.data_dir, network)?;
         self.verify(&ledger, view).await?;
-        lending::answer(&self.cluster, &ledger, view).await?;
-        self.forget_answered(view).await?;
-        lending::reclaim(&self.cluster, &ledger, view).await?;
+        lending::answer(&self.cluster, &ledger, requests).await?;
+        self.forget_answered(requests).await?;
+        lending::reclaim(&self.cluster, &ledger, view, requests).await?;
         returns::tidy(&self.cluster, &ledger, view).await?;
         identities::expire(&self.cluster, &ledger).await?;
         self.has_kept = ledger.has_unused()?;
@@ -92,15 +97,15 @@ impl BlockManager {
             return Ok(());
         }
         let lock = ownership::lock_claims(&self.cluster, ledger).await?;
-        ownership::verify(&self.cluster, self.reopen(ledger)?, &lock).await.map(drop)
+        ownership::verify(&self.cluster, self.reopen(ledger)?, &lock).await
     }
 
     /// Deletes requests that were answered long ago: their borrowers rebooted, and do not know of
     /// them. What was granted is given back by the borrower's agent.
-    async fn forget_answered(&mut self, view: &NetworkView) -> Result<(), AllocatorError> {
+    async fn forget_answered(&mut self, requests: &NetworkRequests) -> Result<(), AllocatorError> {
         let now = self.cluster.environment().now();
-        self.answered_since.retain(|id, _| view.requests.contains_key(id));
-        for (id, request) in &view.requests {
+        self.answered_since.retain(|id, _| requests.contains_key(id));
+        for (id, request) in requests {
             if request.record.answer.is_none() {
                 continue;
             }

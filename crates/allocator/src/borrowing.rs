@@ -128,10 +128,7 @@ async fn ask(
     let name = ledger.network().name();
     let id = LoanId::new(cluster.environment().random());
     let borrowing = Borrowing::begin(ledger, id, lender)?;
-    let Some((_, network_revision)) = cluster.network(name).await? else {
-        let store = cluster.store().describe();
-        return Err(ClusterError::NoSuchNetwork { network: name.clone(), store }.into());
-    };
+    let (_, network_revision) = cluster.existing_network(name).await?;
     let node_revision = cluster.register(None).await?;
     let record = LoanRecord {
         borrower: cluster.node().clone(),

@@ -52,8 +52,7 @@ pub(crate) async fn remember(
 
 /// Key of an identity's address below the block that holds it.
 fn block_key(network: &Network, id: StickyId, pool: PoolIndex, host: HostNumber) -> Option<String> {
-    let bits = network.pool(pool)?.block_bits();
-    Some(keys::sticky(network.name(), &Block::containing(pool, host, bits), id))
+    Some(keys::sticky(network.name(), &network.block_at(pool, host)?, id))
 }
 
 /// Addresses of a block that identities had last: they may come back for them.

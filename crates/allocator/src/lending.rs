@@ -6,6 +6,7 @@
 
 use log::{debug, info};
 use weft_cluster::cluster::unchanged;
+use weft_cluster::view::NetworkRequests;
 use weft_cluster::{Cluster, NetworkView, Stored};
 use weft_ledger::ledger::{Outcome, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
@@ -20,9 +21,9 @@ use crate::{AllocatorError, identities};
 pub async fn answer(
     cluster: &Cluster,
     ledger: &Ledger,
-    view: &NetworkView,
+    requests: &NetworkRequests,
 ) -> Result<(), AllocatorError> {
-    for (id, requested) in &view.requests {
+    for (id, requested) in requests {
         let record = &requested.record;
         if record.lender == *cluster.node() && record.answer.is_none() {
             answer_one(cluster, ledger, *id, requested).await?;
@@ -86,11 +87,11 @@ async fn answer_one(
     let mut ops = vec![
         unchanged(keys::block(name, &block), owned.revision),
         unchanged(borrower, member.revision),
-        Op::Write {
-            key: keys::request(cluster.node(), name, id),
-            expected: Expected::Revision(requested.revision),
-            value: typed::encode(&granted)?,
-        },
+        Op::update(
+            keys::request(cluster.node(), name, id),
+            requested.revision,
+            typed::encode(&granted)?,
+        ),
     ];
     if let Some(addresses) = ledger.network().addresses(pool, host) {
         let endpoint = Endpoint {
@@ -141,12 +142,13 @@ pub async fn reclaim(
     cluster: &Cluster,
     ledger: &Ledger,
     view: &NetworkView,
+    requests: &NetworkRequests,
 ) -> Result<(), AllocatorError> {
     for reservation in ledger.lent()? {
         let Holder::Lent { loan, .. } = &reservation.holder else { continue };
         let stands =
             reservation.addresses.iter().any(|address| view.endpoints.contains_key(address));
-        let asked = loan.is_some_and(|id| view.requests.contains_key(&id));
+        let asked = loan.is_some_and(|id| requests.contains_key(&id));
         if !stands && !asked {
             reclaim_one(cluster, ledger, &reservation, *loan).await?;
         }
@@ -186,10 +188,9 @@ async fn reclaim_one(
 
 fn block_of(ledger: &Ledger, reservation: &Reservation) -> Result<Block, AllocatorError> {
     let network = ledger.network();
-    let pool = network.pool(reservation.pool).ok_or_else(|| AllocatorError::Stranded {
+    network.block_at(reservation.pool, reservation.host).ok_or_else(|| AllocatorError::Stranded {
         holder: Box::new(reservation.holder.clone()),
         address: reservation.addresses.first().map_or_else(String::new, ToString::to_string),
         network: network.name().clone(),
-    })?;
-    Ok(Block::containing(reservation.pool, reservation.host, pool.block_bits()))
+    })
 }

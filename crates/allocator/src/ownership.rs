@@ -56,10 +56,7 @@ pub async fn claim(
 ) -> Result<(Ledger, Claimed), AllocatorError> {
     let name = ledger.network().name().clone();
     for _ in 0..DEFINITION_TRIES {
-        let Some((network, revision)) = cluster.network(&name).await? else {
-            let store = cluster.store().describe();
-            return Err(ClusterError::NoSuchNetwork { network: name, store }.into());
-        };
+        let (network, revision) = cluster.existing_network(&name).await?;
         if &network != ledger.network() {
             cache(ledger.data_dir(), &network)?;
             ledger = Ledger::open(ledger.data_dir(), network)?;
@@ -88,7 +85,10 @@ async fn drive(
     loop {
         let write = match action {
             Action::List => {
-                records = cluster.block_records(&name).await?;
+                records = match target {
+                    Target::AnyBlock => cluster.block_records(&name).await?,
+                    Target::Exactly(block) => cluster.block_records_at(&name, &block).await?,
+                };
                 let owners =
                     records.iter().map(|(block, stored)| (*block, stored.record.node.clone()));
                 action = claim.next(Event::Listed(owners.collect()));
@@ -199,24 +199,14 @@ pub async fn release(
     }
 }
 
-/// Outcome for the blocks that the ledger has and the store did not give to this node.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// Blocks that had no owner; this node took them again, and all is as it was.
-    pub recovered: Vec<Block>,
-    /// Blocks of another node.
-    pub lost: Vec<Block>,
-}
-
 /// Compares the ledger's blocks with the store's. A node that was removed while it was cut off
 /// takes its blocks again if they have no owner, and strikes them out if another node owns them.
 pub async fn verify(
     cluster: &Cluster,
     mut ledger: Ledger,
     lock: &ClaimLock,
-) -> Result<Verified, AllocatorError> {
+) -> Result<(), AllocatorError> {
     let name = ledger.network().name().clone();
-    let mut verified = Verified::default();
     let owners = cluster.blocks(&name).await?;
     let missing = |block: &Block| owners.get(block) != Some(cluster.node());
     for block in ledger.blocks()?.into_iter().filter(missing) {
@@ -226,15 +216,13 @@ pub async fn verify(
         match claimed {
             Claimed::Own(_) => {
                 info!("network {name}: block {block} was unowned and is this node's again");
-                verified.recovered.push(block);
             }
             Claimed::OwnedBy(owner) => {
                 warn!("network {name}: block {block} of this node belongs to node {owner} now");
                 ledger.lose_block(&block)?;
-                verified.lost.push(block);
             }
             Claimed::Exhausted { .. } | Claimed::Contended => {}
         }
     }
-    Ok(verified)
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! changes in a definition is that pools are added at its end; where the agent runs it keeps the
 //! cache current, and without it every claim of a block does.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use weft_files::{self as files, FileError};
@@ -61,10 +62,7 @@ pub async fn resolve(
     let network = match cluster.network(name).await? {
         Some((network, _)) => network,
         None if spec.can_create() => cluster.create_network(name, spec).await?,
-        None => {
-            let store = cluster.store().describe();
-            return Err(ClusterError::NoSuchNetwork { network: name.clone(), store });
-        }
+        None => return Err(cluster.no_such_network(name)),
     };
     agree(&network, spec)?;
     cache(data_dir, &network)?;
@@ -78,10 +76,7 @@ pub async fn renew(
     cluster: &Cluster,
     name: &NetworkName,
 ) -> Result<Network, ClusterError> {
-    let Some((network, _)) = cluster.network(name).await? else {
-        let store = cluster.store().describe();
-        return Err(ClusterError::NoSuchNetwork { network: name.clone(), store });
-    };
+    let (network, _) = cluster.existing_network(name).await?;
     cache(data_dir, &network)?;
     Ok(network)
 }
@@ -105,6 +100,18 @@ impl Cluster {
         let entry = self.store().get(&keys::network(name)).await?.entry;
         let Some(entry) = entry else { return Ok(None) };
         Ok(Some((typed::decode(&entry)?, entry.revision)))
+    }
+
+    /// Like [`Cluster::network`], for callers to whom a network that is missing is an error.
+    pub async fn existing_network(
+        &self,
+        name: &NetworkName,
+    ) -> Result<(Network, Revision), ClusterError> {
+        self.network(name).await?.ok_or_else(|| self.no_such_network(name))
+    }
+
+    fn no_such_network(&self, name: &NetworkName) -> ClusterError {
+        ClusterError::NoSuchNetwork { network: name.clone(), store: self.store().describe() }
     }
 
     /// Like [`Cluster::network`], for callers that would remove what this host has of a network
@@ -174,10 +181,7 @@ impl Cluster {
             // A network that is made at the same time must not overlap the new pools.
             let catalogue = self.store().get(keys::catalogue()).await?.entry;
             let existing = self.networks().await?;
-            let Some((network, revision)) = self.network(name).await? else {
-                let store = self.store().describe();
-                return Err(ClusterError::NoSuchNetwork { network: name.clone(), store });
-            };
+            let (network, revision) = self.existing_network(name).await?;
             let extended = network.extended(pools)?;
             if extended == network {
                 return Ok(network);
@@ -187,11 +191,7 @@ impl Cluster {
                 return Err(conflict.into());
             }
             let ops = [
-                Op::Write {
-                    key: keys::network(name),
-                    expected: Expected::Revision(revision),
-                    value: typed::encode(&extended)?,
-                },
+                Op::update(keys::network(name), revision, typed::encode(&extended)?),
                 counted(catalogue)?,
             ];
             if let TxnOutcome::Committed = self.store().transact(&ops).await? {
@@ -256,8 +256,12 @@ impl Cluster {
     pub async fn owners(
         &self,
         network: &NetworkName,
-    ) -> Result<std::collections::BTreeMap<NodeName, usize>, ClusterError> {
-        Ok(view::count_owners(&self.blocks(network).await?))
+    ) -> Result<BTreeMap<NodeName, usize>, ClusterError> {
+        let mut owners = BTreeMap::new();
+        for owner in self.blocks(network).await?.into_values() {
+            *owners.entry(owner).or_default() += 1;
+        }
+        Ok(owners)
     }
 }
 

@@ -16,17 +16,6 @@ use crate::{Cluster, ClusterError};
 /// Attempts to write the own record, which may change meanwhile.
 const REGISTER_TRIES: usize = 16;
 
-/// Stands for a record that cannot be read.
-fn unreadable() -> NodeRecord {
-    NodeRecord {
-        machine_id: String::new(),
-        vteps: vec![],
-        port: 0,
-        removing: false,
-        version: String::new(),
-    }
-}
-
 /// Use of an existing record while registering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Removal {
@@ -93,7 +82,8 @@ impl Cluster {
                         // The agent knows what should be there.
                         Err(error) if vteps.is_some() => {
                             warn!("{error}; it is written again");
-                            NodeRecord { machine_id: self.machine_id().into(), ..unreadable() }
+                            // No record has an empty version: this one is never kept.
+                            NodeRecord { version: String::new(), ..self.own_record(&[]) }
                         }
                         Err(error) => return Err(error.into()),
                     };

@@ -44,8 +44,11 @@ pub struct GroupView {
     pub endpoints: BTreeMap<IpAddr, Stored<Endpoint>>,
 }
 
-/// Requests that this node is asked to answer, by network and loan.
-pub type Requests = BTreeMap<NetworkName, BTreeMap<LoanId, Stored<LoanRecord>>>;
+/// Requests for loans of one network that this node is asked to answer.
+pub type NetworkRequests = BTreeMap<LoanId, Stored<LoanRecord>>;
+
+/// Requests that this node is asked to answer, by network.
+pub type Requests = BTreeMap<NetworkName, NetworkRequests>;
 
 /// One network as the cluster store has it, perhaps a little out of date.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,12 +57,10 @@ pub struct NetworkView {
     pub blocks: BTreeMap<Block, NodeName>,
     /// Its endpoints, by address.
     pub endpoints: BTreeMap<IpAddr, Stored<Endpoint>>,
-    /// Requests for loans that this node is asked to answer.
-    pub requests: BTreeMap<LoanId, Stored<LoanRecord>>,
 }
 
 impl NetworkView {
-    /// The network with these groups, without requests.
+    /// The network with these groups.
     pub(crate) fn of_groups<'a>(groups: impl IntoIterator<Item = &'a GroupView>) -> Self {
         let mut view = Self::default();
         for GroupView { blocks, endpoints } in groups {
@@ -68,20 +69,6 @@ impl NetworkView {
         }
         view
     }
-
-    /// The nodes that own blocks, each with how many.
-    pub fn owners(&self) -> BTreeMap<NodeName, usize> {
-        count_owners(&self.blocks)
-    }
-}
-
-/// The nodes that own `blocks`, each with how many.
-pub fn count_owners(blocks: &BTreeMap<Block, NodeName>) -> BTreeMap<NodeName, usize> {
-    let mut owners = BTreeMap::new();
-    for owner in blocks.values() {
-        *owners.entry(owner.clone()).or_default() += 1;
-    }
-    owners
 }
 
 impl Cluster {
@@ -113,6 +100,17 @@ impl Cluster {
     ) -> Result<BTreeMap<Block, Stored<BlockRecord>>, ClusterError> {
         let entries = self.store().list(&keys::blocks_prefix(network)).await?.entries;
         Ok(read(&entries, |key| Some(keys::block_of(key)?.1)))
+    }
+
+    /// The record of one block by itself, as [`block_records`](Self::block_records) has it among
+    /// the others.
+    pub async fn block_records_at(
+        &self,
+        network: &NetworkName,
+        block: &Block,
+    ) -> Result<BTreeMap<Block, Stored<BlockRecord>>, ClusterError> {
+        let entry = self.store().get(&keys::block(network, block)).await?.entry;
+        Ok(read(entry.as_slice(), |key| Some(keys::block_of(key)?.1)))
     }
 
     /// The record of one block, if the block has an owner.
@@ -153,10 +151,7 @@ impl Cluster {
     }
 
     /// Requests to this node for loans of `network`.
-    pub async fn requests(
-        &self,
-        network: &NetworkName,
-    ) -> Result<BTreeMap<LoanId, Stored<LoanRecord>>, ClusterError> {
+    pub async fn requests(&self, network: &NetworkName) -> Result<NetworkRequests, ClusterError> {
         let prefix = keys::requests_of(self.node(), network);
         let entries = self.store().list(&prefix).await?.entries;
         Ok(read(&entries, |key| Some(keys::request_of(key)?.2)))
@@ -167,7 +162,6 @@ impl Cluster {
         Ok(NetworkView {
             blocks: self.blocks(network).await?,
             endpoints: self.endpoints(network).await?,
-            requests: self.requests(network).await?,
         })
     }
 

@@ -156,12 +156,7 @@ async fn follow_until_error(
         if std::mem::take(failing) {
             info!("watching {prefix}: the {} answers again", store.describe());
         }
-        let entries = Arc::new(listing.entries);
-        sender.send_if_modified(|last| {
-            let changed = last.as_ref() != Some(&entries);
-            *last = Some(entries);
-            changed
-        });
+        publish(sender, listing.entries);
         tokio::time::sleep_until(answered + PACE).await;
         listing = match store.next_listing(prefix, &listing.cursor, WAIT).await {
             Ok(listing) => listing,

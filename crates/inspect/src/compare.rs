@@ -16,8 +16,7 @@ impl Records {
     }
 
     fn block_of(&self, reservation: &Reservation) -> Option<Block> {
-        let pool = self.network.pool(reservation.pool)?;
-        Some(Block::containing(reservation.pool, reservation.host, pool.block_bits()))
+        self.network.block_at(reservation.pool, reservation.host)
     }
 
     fn has(&self, block: &Block) -> bool {
@@ -215,7 +214,7 @@ impl Records {
         for reservation in &self.files.reservations {
             let Holder::Lent { node, loan, .. } = &reservation.holder else { continue };
             let stands = |address| self.view.endpoints.contains_key(address);
-            let asked = loan.is_some_and(|loan| self.view.requests.contains_key(&loan));
+            let asked = loan.is_some_and(|loan| self.requests.contains_key(&loan));
             if asked || reservation.addresses.iter().any(stands) {
                 continue;
             }

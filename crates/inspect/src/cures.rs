@@ -55,7 +55,9 @@ pub(crate) async fn apply(
             returns::tidy(cluster, &ledger, &cluster.network_view(&name).await?).await?;
         }
         Fix::Reclaim => {
-            lending::reclaim(cluster, &ledger, &cluster.network_view(&name).await?).await?;
+            let view = cluster.network_view(&name).await?;
+            let requests = cluster.requests(&name).await?;
+            lending::reclaim(cluster, &ledger, &view, &requests).await?;
         }
         Fix::SetAside(block, away) => {
             let want = Want::Exactly(block.pool(), away.host);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use weft_allocator::AllocatorError;
+use weft_cluster::view::NetworkRequests;
 use weft_cluster::{Cluster, NetworkView, networks};
 use weft_files::{FileError, Inode};
 use weft_ledger::ledger::Counts;
@@ -98,6 +99,8 @@ pub struct Records {
     pub damage: Vec<String>,
     /// The store's entries.
     pub view: NetworkView,
+    /// Requests to this node for loans.
+    pub requests: NetworkRequests,
 }
 
 impl Records {
@@ -116,6 +119,7 @@ impl Records {
             returns: vec![],
             damage: vec![],
             view: NetworkView::default(),
+            requests: NetworkRequests::new(),
         };
         // A pass leaves no directories behind if there is no ledger.
         if let Some(cached) = networks::cached(data_dir, network.name())? {
@@ -136,6 +140,7 @@ impl Records {
             records.returns = ledger.returns()?;
         }
         records.view = cluster.network_view(network.name()).await?;
+        records.requests = cluster.requests(network.name()).await?;
         Ok(records)
     }
 

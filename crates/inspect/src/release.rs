@@ -139,10 +139,7 @@ pub async fn release_address(
 ) -> Result<Vec<Released>, ReleaseError> {
     let data_dir = &host.config().data_dir;
     let Some(network) = networks::cached(data_dir, name)? else {
-        let Some((network, _)) = host.cluster().network(name).await? else {
-            let store = host.cluster().store().describe();
-            return Err(ClusterError::NoSuchNetwork { network: name.clone(), store }.into());
-        };
+        let (network, _) = host.cluster().existing_network(name).await?;
         return Err(not_held(host, &network, address, None).await?);
     };
     let ledger = Ledger::open(data_dir, network.clone())?;

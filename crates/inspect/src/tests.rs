@@ -6,6 +6,7 @@ use weft_store::Revision;
 use crate::difference::*;
 use crate::records::*;
 use std::net::IpAddr;
+use weft_cluster::view::NetworkRequests;
 use weft_cluster::{NetworkView, Stored};
 use weft_files::Inode;
 use weft_ledger::ledger::{Away, Counts};
@@ -66,6 +67,7 @@ fn agreeing() -> Records {
         returns: vec![],
         damage: vec![],
         view,
+        requests: NetworkRequests::new(),
     }
 }
 

@@ -138,9 +138,8 @@ fn lent(files: &Files, ledger: &Ledger) -> BTreeMap<Block, u64> {
     let mut lent = BTreeMap::new();
     for reservation in &files.reservations {
         if matches!(reservation.holder, Holder::Lent { .. })
-            && let Some(pool) = ledger.network().pool(reservation.pool)
+            && let Some(block) = ledger.network().block_at(reservation.pool, reservation.host)
         {
-            let block = Block::containing(reservation.pool, reservation.host, pool.block_bits());
             *lent.entry(block).or_default() += 1;
         }
     }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use weft_model::hash::fnv1a;
 use weft_model::{
     Attachment, ContainerId, HostNumber, IfName, LoanId, NetworkName, NodeName, PoolIndex,
     PreparedId, Sticky, StickyId,
@@ -179,9 +180,7 @@ pub(crate) fn prepared_file_name(id: &PreparedId) -> String {
 
 /// 64-bit FNV-1a of a file name.
 pub(crate) fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    fnv1a(name.as_bytes())
 }
 
 impl fmt::Display for Holder {

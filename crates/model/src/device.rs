@@ -4,7 +4,7 @@
 //! one: the VNI, or a hash of the attachment. Both are functions of what the device is for, so any
 //! process finds a device without keeping a list, and finds it again after a crash.
 
-use crate::mac::fnv1a;
+use crate::hash::fnv1a;
 use crate::{Attachment, Vni};
 
 /// The overlay bridge of the network with `vni`.

@@ -18,6 +18,7 @@
 pub mod block;
 pub mod device;
 pub mod endpoint;
+pub mod hash;
 mod hex;
 pub mod loan;
 pub mod mac;

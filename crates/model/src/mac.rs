@@ -13,6 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
+use crate::hash::fnv1a;
 use crate::numbers::{HostNumber, PoolIndex};
 
 /// An Ethernet (EUI-48) address.
@@ -63,13 +64,6 @@ impl MacAddr {
     pub fn is_usable(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }
-}
-
-/// 64-bit FNV-1a: stable over releases and machines, which `std`'s hasher does not promise.
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 impl fmt::Display for MacAddr {

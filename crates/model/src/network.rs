@@ -133,6 +133,12 @@ impl Network {
     /// The block that `address` belongs to.
     pub fn block_of(&self, address: IpAddr) -> Option<Block> {
         let (index, host) = self.locate(address)?;
+        self.block_at(index, host)
+    }
+
+    /// The block that host `host` of pool `index` belongs to; none for a pool that the network
+    /// lacks.
+    pub fn block_at(&self, index: PoolIndex, host: HostNumber) -> Option<Block> {
         Some(Block::containing(index, host, self.pool(index)?.block_bits()))
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hash::fnv1a;
 use crate::{HostNumber, ModelError, PoolIndex, hex};
 
 /// A stable identity, as it stands in keys and file names: a hash, for identities are free text.
@@ -15,9 +16,7 @@ pub struct StickyId(u64);
 impl StickyId {
     /// The identity that a text stands for: 64 bits of FNV-1a, mixed.
     pub fn of(text: &str) -> Self {
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = fnv1a(text.as_bytes());
         Self(hash ^ (hash >> 29))
     }
 }

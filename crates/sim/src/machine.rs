@@ -10,6 +10,7 @@ use std::time::Duration;
 use weft_allocator::address::acquire;
 use weft_allocator::block_manager::{BlockManager, Policy};
 use weft_allocator::{AddressGrant, AddressRequest, AllocatorError};
+use weft_cluster::view::NetworkRequests;
 use weft_cluster::{Cluster, ClusterError, Environment, NetworkView, networks};
 use weft_ledger::ledger::Want;
 use weft_ledger::{Holder, Ledger, Reservation};
@@ -151,18 +152,18 @@ impl Node {
                 told(true, 0);
                 let mut rounds = 0;
                 let mut seen = false;
-                let mut view = NetworkView::default();
+                let (mut view, mut requests) = (NetworkView::default(), NetworkRequests::new());
                 loop {
                     // What is watched comes late at times, each prefix for itself.
                     let late = if seen { cluster.environment().random() } else { 0 };
-                    match read_view(&cluster, &network, &mut view, late).await {
+                    match read_view(&cluster, &network, &mut view, &mut requests, late).await {
                         Ok(()) => seen = true,
                         Err(_) => {
                             cluster.environment().sleep(Duration::from_secs(1)).await;
                             continue;
                         }
                     }
-                    if manager.round(&view).await.is_ok() {
+                    if manager.round(&view, &requests).await.is_ok() {
                         rounds += 1;
                         told(false, rounds);
                     }
@@ -183,6 +184,7 @@ async fn read_view(
     cluster: &Cluster,
     network: &Network,
     view: &mut NetworkView,
+    requests: &mut NetworkRequests,
     late: u64,
 ) -> Result<(), ClusterError> {
     let name = network.name();
@@ -194,7 +196,7 @@ async fn read_view(
         view.endpoints = cluster.endpoints(name).await?;
     }
     if !is_late(2) {
-        view.requests = cluster.requests(name).await?;
+        *requests = cluster.requests(name).await?;
     }
     Ok(())
 }

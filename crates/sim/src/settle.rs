@@ -58,8 +58,8 @@ impl Simulation {
                 if !matches!(reservation.holder, Holder::Kept { .. }) {
                     bail!("node {}: {reservation:?} is left", node.number);
                 }
-                let bits = ledger.network().pool(reservation.pool).context("a pool")?.block_bits();
-                let block = Block::containing(reservation.pool, reservation.host, bits);
+                let block = ledger.network().block_at(reservation.pool, reservation.host);
+                let block = block.context("a pool")?;
                 *kept.entry(block).or_default() += 1;
             }
             for (block, counts) in ledger.usage()? {

@@ -29,7 +29,7 @@ use std::str::FromStr;
 use weft_model::{Block, LoanId, NetworkName, NodeName, StickyId, Vni};
 
 pub use group::{Group, SHARDS, Shard};
-pub use revisions::{in_transactions, touch, with_revisions};
+pub use revisions::{in_transactions, with_revisions};
 
 /// Prefix of all network definitions.
 pub fn networks_prefix() -> &'static str {

@@ -49,8 +49,7 @@ impl Locked<'_> {
         pool: PoolIndex,
         host: HostNumber,
     ) -> Result<Option<Slot>, FileError> {
-        let Some(definition) = self.ledger.network.pool(pool) else { return Ok(None) };
-        let block = Block::containing(pool, host, definition.block_bits());
+        let Some(block) = self.ledger.network.block_at(pool, host) else { return Ok(None) };
         let path = self.ledger.dir.block(&block);
         let Some(content) = files::read(&path)? else { return Ok(None) };
         let base: Option<u32> = std::str::from_utf8(&content).ok().and_then(|s| s.parse().ok());

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use weft_model::hash::fnv1a;
 use weft_model::{Block, ModelError, NetworkName, PoolIndex};
 
 /// Blocks of a group, as a power of two: 64.
@@ -24,16 +25,6 @@ impl Group {
     pub fn of(block: &Block) -> Self {
         let number = block.first().get() >> (block.bits().get() + GROUP_BITS);
         Self { pool: block.pool(), number }
-    }
-
-    /// The pool that the blocks are cut from.
-    pub fn pool(&self) -> PoolIndex {
-        self.pool
-    }
-
-    /// The position among the pool's groups.
-    pub fn number(&self) -> u64 {
-        self.number
     }
 }
 
@@ -62,14 +53,10 @@ pub struct Shard(u8);
 impl Shard {
     /// The shard of a group's revision key.
     ///
-    /// All nodes must agree on it, so it is part of the protocol: 64-bit FNV-1a (offset basis
-    /// `0xcbf29ce484222325`, prime `0x100000001b3`) of the bytes of `<network>/<group>`, the result
-    /// folded with `hash ^ (hash >> 32)`, of which the lowest four bits count.
+    /// All nodes must agree on it, so it is part of the protocol: [`fnv1a`] of the bytes of
+    /// `<network>/<group>`, folded with `hash ^ (hash >> 32)`, of which the lowest four bits count.
     pub fn of(network: &NetworkName, group: Group) -> Self {
-        let text = format!("{network}/{group}");
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = fnv1a(format!("{network}/{group}").as_bytes());
         let folded = hash ^ (hash >> 32);
         Self(folded.to_le_bytes()[0] % SHARDS)
     }

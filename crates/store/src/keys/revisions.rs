@@ -13,7 +13,7 @@ use crate::{MAX_OPS, Op};
 
 /// Writes the revision key of a group. `nonce` must be random: Consul ignores a write of the value
 /// that is there already, and a counter would have to be read first.
-pub fn touch(network: &NetworkName, group: Group, nonce: u64) -> Op {
+fn touch(network: &NetworkName, group: Group, nonce: u64) -> Op {
     Op::put(revision(network, group), format!("\"{nonce:016x}\"").into_bytes())
 }
 
