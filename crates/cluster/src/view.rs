@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use log::warn;
 use serde::de::DeserializeOwned;
@@ -44,6 +44,9 @@ pub struct GroupView {
     pub endpoints: BTreeMap<IpAddr, Stored<Endpoint>>,
 }
 
+/// All groups of a network, shared with those who still hold an earlier state of it.
+pub(crate) type Groups = BTreeMap<Group, Arc<GroupView>>;
+
 /// Requests for loans of one network that this node is asked to answer.
 pub type NetworkRequests = BTreeMap<LoanId, Stored<LoanRecord>>;
 
@@ -61,9 +64,10 @@ pub struct NetworkView {
 
 impl NetworkView {
     /// The network with these groups.
-    pub(crate) fn of_groups<'a>(groups: impl IntoIterator<Item = &'a GroupView>) -> Self {
+    pub(crate) fn of_groups<'a>(groups: impl IntoIterator<Item = &'a Arc<GroupView>>) -> Self {
         let mut view = Self::default();
-        for GroupView { blocks, endpoints } in groups {
+        for group in groups {
+            let GroupView { blocks, endpoints } = &**group;
             view.blocks.extend(blocks.iter().map(|(block, owner)| (*block, owner.clone())));
             view.endpoints.extend(endpoints.iter().map(|(address, e)| (*address, e.clone())));
         }
@@ -169,8 +173,8 @@ impl Cluster {
     pub(crate) async fn group_views(
         &self,
         network: &NetworkName,
-        known: &BTreeMap<Group, GroupView>,
-    ) -> Result<BTreeMap<Group, GroupView>, ClusterError> {
+        known: &Groups,
+    ) -> Result<Groups, ClusterError> {
         let known = NetworkView::of_groups(known.values());
         let blocks = self.store().list(&keys::blocks_prefix(network)).await?.entries;
         let endpoints = self.store().list(&keys::endpoints_prefix(network)).await?.entries;
@@ -186,7 +190,7 @@ impl Cluster {
         for ((block, address), endpoint) in endpoints.into_iter().chain(kept) {
             groups.entry(Group::of(&block)).or_default().endpoints.insert(address, endpoint);
         }
-        Ok(groups)
+        Ok(groups.into_iter().map(|(group, view)| (group, Arc::new(view))).collect())
     }
 
     /// One group of blocks as the store has it now.

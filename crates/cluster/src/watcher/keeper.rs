@@ -13,7 +13,7 @@ use weft_model::NetworkName;
 use weft_store::keys::{Group, Shard};
 use weft_store::{Backoff, Entry, Revision, keys};
 
-use crate::view::{GroupView, NetworkView};
+use crate::view::{Groups, NetworkView};
 use crate::{Cluster, ClusterError};
 
 /// Interval of complete reads of a network without a reason.
@@ -42,7 +42,7 @@ enum Stale {
 /// A network that tasks of this node want to know about.
 struct Kept {
     senders: Vec<Sender>,
-    groups: Arc<BTreeMap<Group, GroupView>>,
+    groups: Groups,
     view: Option<Arc<NetworkView>>,
     stale: Option<Stale>,
     /// The last complete read.
@@ -54,7 +54,7 @@ pub(super) struct Keeper {
     cluster: Cluster,
     kept: BTreeMap<NetworkName, Kept>,
     /// The revision keys of each shard, as they were last seen.
-    seen: BTreeMap<Shard, BTreeMap<(NetworkName, Group), Revision>>,
+    seen: BTreeMap<Shard, BTreeMap<String, Revision>>,
     backoff: Backoff,
     failing: bool,
 }
@@ -103,7 +103,7 @@ impl Keeper {
                 MapEntry::Vacant(vacant) => {
                     vacant.insert(Kept {
                         senders: vec![sender],
-                        groups: Arc::default(),
+                        groups: Groups::new(),
                         view: None,
                         stale: Some(Stale::All),
                         read_at: Instant::now(),
@@ -117,8 +117,7 @@ impl Keeper {
     /// Marks the groups whose revision keys have changed, come or gone since the shard was last
     /// seen.
     fn note_revisions(&mut self, shard: Shard, entries: &[Entry]) {
-        let of = |entry: &Entry| Some((keys::revision_of(&entry.key)?, entry.revision));
-        let now: BTreeMap<_, _> = entries.iter().filter_map(of).collect();
+        let now = entries.iter().map(|entry| (entry.key.clone(), entry.revision)).collect();
         let Some(before) = self.seen.insert(shard, now) else {
             // A network that was read before its shard was seen may have changed in between.
             for kept in self.kept.values_mut() {
@@ -127,12 +126,13 @@ impl Keeper {
             return;
         };
         let now = &self.seen[&shard];
-        let is_changed = |key: &&(NetworkName, Group)| before.get(*key) != now.get(*key);
-        for (name, group) in before.keys().chain(now.keys()).filter(is_changed) {
-            let Some(kept) = self.kept.get_mut(name) else { continue };
+        let changed =
+            before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key));
+        for (name, group) in changed.filter_map(|key| keys::revision_of(key)) {
+            let Some(kept) = self.kept.get_mut(&name) else { continue };
             match kept.stale.get_or_insert_with(|| Stale::Groups(BTreeSet::new())) {
                 Stale::All => {}
-                Stale::Groups(groups) => drop(groups.insert(*group)),
+                Stale::Groups(groups) => drop(groups.insert(group)),
             }
         }
     }
@@ -187,21 +187,21 @@ impl Keeper {
         &self,
         name: &NetworkName,
         stale: &Stale,
-        known: &BTreeMap<Group, GroupView>,
-    ) -> Result<BTreeMap<Group, GroupView>, ClusterError> {
+        known: &Groups,
+    ) -> Result<Groups, ClusterError> {
         let groups = match stale {
             Stale::All => self.cluster.group_views(name, known).await?,
             Stale::Groups(changed) => {
                 let mut groups = known.clone();
                 for group in changed {
-                    let view = self.cluster.group_view(name, *group, known.get(group)).await?;
-                    groups.insert(*group, view);
+                    let before = known.get(group).map(Arc::as_ref);
+                    let view = self.cluster.group_view(name, *group, before).await?;
+                    groups.insert(*group, Arc::new(view));
                 }
                 groups
             }
         };
-        let is_empty =
-            |groups: &BTreeMap<Group, GroupView>| groups.values().all(|g| g.blocks.is_empty());
+        let is_empty = |groups: &Groups| groups.values().all(|g| g.blocks.is_empty());
         if is_empty(&groups)
             && !is_empty(known)
             && self.cluster.network_unless_removed(name).await?.is_none()
@@ -213,13 +213,17 @@ impl Keeper {
 }
 
 impl Kept {
-    fn replace(&mut self, stale: &Stale, groups: BTreeMap<Group, GroupView>) {
+    fn replace(&mut self, stale: &Stale, groups: Groups) {
         self.stale = None;
         if *stale == Stale::All {
             self.read_at = Instant::now();
         }
+        if self.view.is_some() && self.groups == groups {
+            return;
+        }
         let view = NetworkView::of_groups(groups.values());
-        self.groups = Arc::new(groups);
+        self.groups = groups;
+        // Whether a group is empty or absent makes no difference.
         if self.view.as_deref() == Some(&view) {
             return;
         }
