@@ -63,26 +63,10 @@ same_rules() {
     assert_equal "$(rules_of "$1" "$2")" "$3"
 }
 
-agent_log() {
-    cat "$WEFT_TEST_DIR/logs/$1.weftd.log"
-}
-
 # ticks_of HOST DAEMON: prints the processor time that the daemon has used, in hundredths of a second.
 ticks_of() {
     # shellcheck disable=SC2016
     in_host "$1" awk '{print $14 + $15}' "/proc/$(<"$WEFT_TEST_DIR/machines/$1/$2.pid")/stat"
-}
-
-# continue_parent_of HOST DAEMON: nsenter, which started the daemon, stops itself when the daemon is stopped.
-continue_parent_of() {
-    local inner namespace process
-    inner=$(<"$WEFT_TEST_DIR/machines/$1/$2.pid")
-    namespace=$(readlink "/proc/$(machine_pid "$1")/ns/pid")
-    for process in /proc/[0-9]*; do
-        if [[ $(readlink "$process/ns/pid") == "$namespace" ]] && grep -q "^NSpid:.*[[:space:]]$inner\$" "$process/status"; then
-            kill -s CONT "$(awk '/^PPid:/ {print $2}' "$process/status")"
-        fi
-    done
 }
 
 @test "a network that is removed goes from every host, with devices, rules and files" {
@@ -154,11 +138,10 @@ continue_parent_of() {
     for i in 1 2 3; do
         name=late$i
         add_container a "$name"
-        signal_daemon a weftd STOP
+        pause_daemon a weftd
         cni a ADD "$name" eth0 "$(net "$name" "602$i" "10.8$i.0.0/24")"
         cni a DEL "$name" eth0 "$(net "$name" "602$i" "10.8$i.0.0/24")"
-        signal_daemon a weftd CONT
-        continue_parent_of a weftd
+        resume_daemon a weftd
         sleep 0.2
         in_host a test -e "/run/weft/networks/$name/segment.json"
         in_host a ip link show "wb602$i"
@@ -327,14 +310,23 @@ entries_for() {
     in_host "$1" bridge fdb show | grep -c "dst $2 self" || true
 }
 
+# by_name NETWORK: prints a configuration that names a network which exists.
+by_name() {
+    jq --null-input --compact-output --arg name "$1" '{cniVersion: "1.0.0", $name, type: "weft", ipam: {type: "weft-ipam"}}'
+}
+
+# has_none_of_many HOST: succeeds if the host has no bridge with a VNI from 7001 to 7080.
+has_none_of_many() {
+    [[ -z $(in_host "$1" ip -o link | grep -E "wb70[0-8][0-9]") ]]
+}
+
 @test "an agent that starts on a host with many networks stays registered and cuts nothing off" {
     local i before
     for i in {1..80}; do
         weftctl a network create "many$i" --subnet "10.200.$i.0/24" --vni "$((7000 + i))"
-        attach a "many$i" "{\"cniVersion\": \"1.0.0\", \"name\": \"many$i\", \"type\": \"weft\",
-            \"ipam\": {\"type\": \"weft-ipam\"}}"
+        attach a "many$i" "$(by_name "many$i")"
     done >/dev/null
-    attach b watcher '{"cniVersion": "1.0.0", "name": "many1", "type": "weft", "ipam": {"type": "weft-ipam"}}'
+    attach b watcher "$(by_name many1)"
     eventually 5 ping_from b watcher "$(cni_ip a many1)"
     before=$(entries_for b "$(underlay_ip a)")
     stop_weftd a KILL
@@ -346,10 +338,19 @@ entries_for() {
     run weftctl b --output json node list
     assert_json '.[] | select(.name == "a") | .alive' true
     ping_from b watcher "$(cni_ip a many1)"
+    cni b DEL watcher eth0 "$(by_name many1)"
     for i in {1..80}; do
-        cni a DEL "many$i" eth0 "{\"cniVersion\": \"1.0.0\", \"name\": \"many$i\", \"type\": \"weft\",
-            \"ipam\": {\"type\": \"weft-ipam\"}}"
+        cni a DEL "many$i" eth0 "$(by_name "many$i")"
     done
+    # The agent hears of the end of all of them at once.
+    pause_daemon a weftd
+    for i in {1..80}; do
+        weftctl b network remove --force "many$i"
+    done
+    resume_daemon a weftd
+    eventually 60 has_none_of_many a
+    run weftctl b --output json node list
+    assert_json '.[] | select(.name == "a") | .alive' true
 }
 
 @test "a record that cannot be read cuts nobody off, and its node writes it again" {

@@ -29,8 +29,9 @@
 //! Everything is one transaction, and the same one each time: what is there is emptied and filled
 //! again, so it may be run at any moment, by several processes at once.
 //!
-//! Each function runs `nft`, waits for at most ten seconds, and has an asynchronous form for
-//! processes that serve others: it waits on one of tokio's threads for blocking work.
+//! Each function runs `nft` and waits for at most ten seconds on the calling thread. A process that
+//! serves others calls them from a thread of its own for such work: were they to take yet another
+//! of the same threads, many callers could take all of them and wait for one more.
 
 mod listing;
 mod nft;
@@ -97,11 +98,6 @@ impl Pending {
     }
 }
 
-/// [`ensure`] off the calling thread.
-pub async fn ensure_async(network: &Network) -> Result<(), DatapathError> {
-    off_thread("set", network, ensure).await
-}
-
 /// Returns whether the rules of `network` are set, as far as counting them tells. Runs `nft` and
 /// waits for it.
 ///
@@ -122,11 +118,6 @@ pub fn is_present(network: &Network) -> Result<bool, DatapathError> {
     Ok(wanted.rules().into_iter().all(rules) && wanted.sets().into_iter().all(element))
 }
 
-/// [`is_present`] off the calling thread.
-pub async fn is_present_async(network: &Network) -> Result<bool, DatapathError> {
-    off_thread("read", network, is_present).await
-}
-
 /// Makes sure that there are no rules of `network`. Runs `nft` and waits for it.
 ///
 /// # Errors
@@ -134,24 +125,6 @@ pub async fn is_present_async(network: &Network) -> Result<bool, DatapathError> 
 /// As of [`ensure`].
 pub fn remove(network: &Network) -> Result<(), DatapathError> {
     start("remove", network, &rules::to_remove(network))?.wait()
-}
-
-/// [`remove`] off the calling thread.
-pub async fn remove_async(network: &Network) -> Result<(), DatapathError> {
-    off_thread("remove", network, remove).await
-}
-
-/// Does `work` on one of tokio's threads for blocking work.
-async fn off_thread<T: Send + 'static>(
-    action: &'static str,
-    network: &Network,
-    work: impl FnOnce(&Network) -> Result<T, DatapathError> + Send + 'static,
-) -> Result<T, DatapathError> {
-    let copy = network.clone();
-    let done = tokio::task::spawn_blocking(move || work(&copy)).await;
-    done.unwrap_or_else(|error| {
-        Err(failure(action, network.name(), format!("it ended early: {error}")))
-    })
 }
 
 /// Starts `nft` with `transaction`.

@@ -37,8 +37,9 @@
 //!
 //! The kernel carries out a routing request on the thread that makes it, and `nft` takes its time
 //! too. A plugin process has nothing else to do meanwhile: [`netlink::Netlink::open`],
-//! [`firewall::ensure`], [`netns::Entry::CallingThread`]. An agent serves others on its thread, and
-//! leaves the work to others: [`netlink::Netlink::open_offloaded`], [`firewall::ensure_async`],
+//! [`netns::Entry::CallingThread`]. An agent serves others on its thread, and leaves the work to
+//! others: it calls [`firewall`] and uses [`netlink::Netlink::open_shared`] from threads for
+//! blocking work only, and otherwise [`netlink::Netlink::open_offloaded`] and
 //! [`netns::Entry::NewThread`].
 
 mod address;

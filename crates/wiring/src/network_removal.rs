@@ -117,7 +117,7 @@ impl Host {
             return Ok(false);
         }
         segment::remove(self.netlink(), vni).await?;
-        firewall::remove_async(network).await?;
+        firewall::remove(network)?;
         Ok(true)
     }
 

@@ -35,8 +35,8 @@ impl Host {
             repaired.write(&self.config().data_dir)?;
         }
         self.join_ports(&repaired).await?;
-        if !firewall::is_present_async(network).await? {
-            firewall::ensure_async(network).await?;
+        if !firewall::is_present(network)? {
+            firewall::ensure(network)?;
             info!("network {}: its firewall rules were missing and are set again", network.name());
         }
         Ok(Some(repaired))

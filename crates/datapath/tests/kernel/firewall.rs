@@ -3,9 +3,7 @@
 use std::time::Instant;
 
 use weft_datapath::attach::{PortSpec, create_port};
-use weft_datapath::firewall::{
-    begin, ensure, ensure_async, is_present, is_present_async, remove, remove_async,
-};
+use weft_datapath::firewall::{begin, ensure, is_present, remove};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::segment::{self, SegmentSpec};
@@ -113,25 +111,6 @@ fn restores_deleted_rules_and_keeps_other_tables() {
         ensure(&red()).unwrap();
         assert_eq!(sh("nft list table inet theirs"), theirs);
         assert!(try_sh("nft list table inet weft").is_ok());
-    });
-}
-
-#[test]
-#[ignore = "needs root"]
-fn asynchronous_forms_leave_their_thread_free() {
-    on_a_host(async |_| {
-        assert!(!is_present_async(&red()).await.unwrap());
-        let ensured = tokio::spawn(async { ensure_async(&red()).await });
-        let mut ticks = 0;
-        while !ensured.is_finished() {
-            tokio::task::yield_now().await;
-            ticks += 1;
-        }
-        ensured.await.unwrap().unwrap();
-        assert!(ticks > 10, "the thread ran {ticks} times while nft did");
-        assert!(is_present(&red()).unwrap() && is_present_async(&red()).await.unwrap());
-        remove_async(&red()).await.unwrap();
-        assert!(!is_present(&red()).unwrap());
     });
 }
 
