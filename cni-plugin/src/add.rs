@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use log::warn;
 use weft_cni::result::{Dns, Interface};
 use weft_cni::{CniError, CniResult, Request};
 use weft_model::MacAddr;
 use weft_wiring::attach::{AttachRequest, Attached, ContainerEnd, Hairpin, Inside, Route};
-use weft_wiring::undo::Undo;
+use weft_wiring::segment_state::SegmentState;
 
 use crate::attachment::{Call, CallLock, requested_mac, sandbox};
 use crate::ipam::{Ipam, Started};
@@ -20,18 +21,21 @@ pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     let inside = sandbox(request)?;
     let lock = CallLock::wait(call.host.config(), &call.attachment);
     let _lock = lock.map_err(|error| call.error("wait for other calls", error))?;
-    let mut undo = Undo::default();
-    match connect(request, &call, ipam.as_ref(), asked, &inside, &mut undo).await {
-        Ok(result) => Ok(result),
-        Err(error) => {
-            // A container that an earlier call attached keeps its address, and so does one whose
-            // interface could not be removed: its DEL will free both.
-            if !call.host.is_attached(&call.attachment).await {
-                undo.run().await;
-            }
-            Err(error)
-        }
+    // A process of the IPAM plugin starts while the network is looked at.
+    let started: Option<Started> = ipam.as_ref().map(|ipam| ipam.start(request)).transpose()?;
+    let ready = call.host.ready(&call.attachment.network, &call.conf.spec, call.own_address());
+    let ready = ready.await.map_err(|error| call.error("put the network on this host", error))?;
+    let added = connect(request, &call, ready, started, asked, &inside).await;
+    // A container that an earlier call attached keeps its address, and so does one whose interface
+    // could not be removed: its DEL will free both.
+    if added.is_err()
+        && let Some(ipam) = &ipam
+        && !call.host.is_attached(&call.attachment).await
+        && let Err(error) = ipam.undo_add(request).await
+    {
+        warn!("while taking back a failed attempt: {error}");
     }
+    added
 }
 
 /// Requests of the caller beside the network. They are read before anything is made: what cannot be
@@ -54,24 +58,17 @@ impl Asked {
     }
 }
 
-async fn connect<'a>(
-    request: &'a Request,
+async fn connect(
+    request: &Request,
     call: &Call,
-    ipam: Option<&'a Ipam>,
+    ready: SegmentState,
+    started: Option<Started>,
     asked: Asked,
     inside: &Inside,
-    undo: &mut Undo<'a>,
 ) -> Result<CniResult, CniError> {
-    // A process of the IPAM plugin starts while the network is looked at.
-    let started: Option<Started> = ipam.map(|ipam| ipam.start(request)).transpose()?;
-    let ready = call.host.ready(&call.attachment.network, &call.conf.spec, call.own_address());
-    let ready = ready.await.map_err(|error| call.error("put the network on this host", error))?;
-    let assigned = match (ipam, started) {
-        (Some(ipam), Some(started)) => {
-            undo.push(ipam.undo_add(request));
-            started.addresses(request, call.known()).await?
-        }
-        _ => CniResult::default(),
+    let assigned = match started {
+        Some(started) => started.addresses(request, call.known()).await?,
+        None => CniResult::default(),
     };
     let addresses: Vec<IpNetwork> = assigned.ips.iter().map(|ip| ip.address).collect();
     let attach = AttachRequest {

@@ -5,13 +5,13 @@ use weft_cni::{CniError, Request, code};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
 use weft_files::{FileError, FileLock, create_private_dir};
-use weft_model::{Attachment, ContainerId, IfName, MacAddr, NetworkName, device};
+use weft_ipam::request::{attachment, conf, variable};
+use weft_model::{Attachment, MacAddr, device};
 use weft_netconf::NetConf;
 use weft_wiring::attach::{Entry, Inside};
 use weft_wiring::{Host, OwnAddress, WiringError};
 
 use crate::error::cni_error;
-use crate::ipam::Known;
 
 /// A call about an attachment, with all that its verb needs.
 pub(crate) struct Call {
@@ -33,9 +33,13 @@ impl Call {
         Ok(Self { conf: conf(request)?, host: host()?, attachment, ipam })
     }
 
-    /// The configurations, for the IPAM plugin.
-    pub(crate) fn known(&self) -> Known {
-        Known { conf: self.conf.clone(), node: self.host.config().clone() }
+    /// The call as the IPAM plugin would read it.
+    pub(crate) fn known(&self) -> weft_ipam::request::Call {
+        weft_ipam::request::Call {
+            network: self.attachment.network.clone(),
+            conf: self.conf.clone(),
+            node: self.host.config().clone(),
+        }
     }
 
     /// The address that this host takes in the network: none that the IPAM plugin may give away.
@@ -66,17 +70,6 @@ pub(crate) fn requested_mac(request: &Request) -> Result<Option<MacAddr>, CniErr
     Ok(Some(mac))
 }
 
-/// The attachment that the call is about.
-pub(crate) fn attachment(request: &Request) -> Result<Attachment, CniError> {
-    let invalid =
-        |error: weft_model::ModelError| CniError::new(code::INVALID_ENVIRONMENT, error.to_string());
-    Ok(Attachment {
-        network: network_name(request)?,
-        container_id: ContainerId::new(request.container_id()).map_err(invalid)?,
-        ifname: IfName::new(request.ifname()).map_err(invalid)?,
-    })
-}
-
 /// The lock of an attachment: calls about one attachment take turns, so that a DEL does not free
 /// the address that an ADD has just got, and an ADD that fails does not free that of another.
 /// Removes its file when it is dropped.
@@ -105,18 +98,6 @@ impl Drop for CallLock {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.0.path());
     }
-}
-
-/// The network that the call is about.
-pub(crate) fn network_name(request: &Request) -> Result<NetworkName, CniError> {
-    NetworkName::new(request.network_name())
-        .map_err(|error| CniError::new(code::INVALID_CONFIG, error.to_string()))
-}
-
-/// weft's keys of the configuration.
-pub(crate) fn conf(request: &Request) -> Result<NetConf, CniError> {
-    NetConf::parse(request.config())
-        .map_err(|error| CniError::new(code::INVALID_CONFIG, error.to_string()))
 }
 
 /// The container's network namespace, entered. It must not be the plugin's own.
@@ -163,10 +144,6 @@ pub(crate) fn node_config() -> Result<NodeConfig, CniError> {
 /// A connection to the kernel.
 pub(crate) fn netlink() -> Result<Netlink, CniError> {
     Netlink::open().map_err(|error| cni_error("open netlink", &error.into()))
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }
 
 fn unreadable(error: ClusterError) -> CniError {

@@ -19,7 +19,7 @@ pub(crate) async fn check(request: &Request) -> Result<(), CniError> {
         return Err(CniError::new(code::INVALID_CONFIG, msg));
     };
     if let Some(ipam) = ipam {
-        ipam.call(request).await?;
+        ipam.call(request, Some(call.known())).await?;
     }
     let inside = enter(request)?;
     let own = previous

@@ -5,12 +5,14 @@
 use weft_allocator::release::{Reason, release};
 use weft_cni::{CniError, Request};
 use weft_files::FileError;
+use weft_ipam::request::{Call, attachment};
 use weft_ledger::Holder;
+use weft_netconf::NetConf;
 use weft_wiring::detach::detach;
 
-use crate::attachment::{CallLock, attachment, conf, netlink, node_config};
+use crate::attachment::{CallLock, netlink, node_config};
 use crate::error::cni_error;
-use crate::ipam::{Ipam, Known};
+use crate::ipam::Ipam;
 
 /// Removes the interface, then frees the address.
 pub(crate) async fn del(request: &Request) -> Result<(), CniError> {
@@ -40,8 +42,9 @@ pub(crate) async fn del(request: &Request) -> Result<(), CniError> {
     // Only now may another container get the address.
     match started.transpose() {
         Ok(Some(started)) => {
-            let conf = conf(request).unwrap_or_default();
-            started.finish(request, Some(Known { conf, node: config })).await
+            let network = attachment.network.clone();
+            let known = Call { network, conf: NetConf::default(), node: config };
+            started.finish(request, Some(known)).await
         }
         other => {
             // What an ADD with another configuration may have reserved.

@@ -8,7 +8,7 @@ use crate::ipam::Ipam;
 /// Has the IPAM collect.
 pub(crate) async fn gc(request: &Request) -> Result<(), CniError> {
     match Ipam::of(request)? {
-        Some(ipam) => ipam.call(request).await,
+        Some(ipam) => ipam.call(request, None).await,
         None => Ok(()),
     }
 }

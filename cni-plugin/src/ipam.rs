@@ -8,20 +8,9 @@
 //! A process takes about a millisecond to start. So it is started first and handed its
 //! configuration when it is time.
 
-use weft_cluster::NodeConfig;
 use weft_cni::delegate::{Delegate, Running};
 use weft_cni::{CniError, CniResult, Request, Verb, code};
-use weft_netconf::NetConf;
-
-/// Configuration of network and node, parsed already: the plugin in this process need not read them
-/// again.
-#[derive(Debug, Clone)]
-pub struct Known {
-    /// The network's.
-    pub conf: NetConf,
-    /// The node's.
-    pub node: NodeConfig,
-}
+use weft_ipam::request::Call;
 
 /// The IPAM plugin that the configuration names.
 #[derive(Debug)]
@@ -47,8 +36,8 @@ impl Ipam {
     pub fn of(request: &Request) -> Result<Option<Self>, CniError> {
         let Some(plugin) = request.ipam_type()? else { return Ok(None) };
         let delegate = Delegate::find(&plugin, request.environment())?;
-        let is_this_program = delegate.is_this_program();
-        if is_this_program && plugin != weft_ipam::NAME {
+        let is_own = delegate.is_this_program();
+        if is_own && plugin != weft_ipam::NAME {
             // It would start itself without end.
             let msg = format!(
                 "ipam.type {plugin} is the main plugin itself; the IPAM plugin is called {}",
@@ -56,7 +45,6 @@ impl Ipam {
             );
             return Err(CniError::new(code::INVALID_CONFIG, msg));
         }
-        let is_own = is_this_program;
         Ok(Some(if is_own { Self::Own } else { Self::Other(delegate) }))
     }
 
@@ -69,21 +57,22 @@ impl Ipam {
     }
 
     /// Calls the plugin from start to end, for a verb without a result.
-    pub async fn call(&self, request: &Request) -> Result<(), CniError> {
-        self.start(request)?.finish(request, None).await
+    pub async fn call(&self, request: &Request, known: Option<Call>) -> Result<(), CniError> {
+        self.start(request)?.finish(request, known).await
     }
 
     /// Frees what an ADD that failed later on may have reserved.
     pub async fn undo_add(&self, request: &Request) -> Result<(), CniError> {
-        self.call(&request.with_verb(Verb::Del)).await
+        self.call(&request.with_verb(Verb::Del), None).await
     }
 }
 
 impl Started {
-    /// Has the plugin do a verb without a result.
-    pub async fn finish(self, request: &Request, known: Option<Known>) -> Result<(), CniError> {
+    /// Has the plugin do a verb without a result. The plugin in this process need not read again
+    /// what is `known` of the call.
+    pub async fn finish(self, request: &Request, known: Option<Call>) -> Result<(), CniError> {
         match self {
-            Self::Own => own(request, known).await.map(drop),
+            Self::Own => weft_ipam::call(request, known).await.map(drop),
             Self::Other(mut running) => {
                 running.send(request.raw())?;
                 running.wait()
@@ -92,9 +81,9 @@ impl Started {
     }
 
     /// Has the plugin do an ADD. The result must name an address.
-    pub async fn addresses(self, request: &Request, known: Known) -> Result<CniResult, CniError> {
+    pub async fn addresses(self, request: &Request, known: Call) -> Result<CniResult, CniError> {
         let result = match self {
-            Self::Own => own(request, Some(known)).await?,
+            Self::Own => weft_ipam::call(request, Some(known)).await?,
             Self::Other(mut running) => {
                 running.send(request.raw())?;
                 running.wait_result(request.version())?
@@ -106,12 +95,5 @@ impl Started {
             return Err(CniError::new(code::DELEGATE, msg));
         }
         Ok(result)
-    }
-}
-
-async fn own(request: &Request, known: Option<Known>) -> Result<CniResult, CniError> {
-    match known {
-        Some(Known { conf, node }) => weft_ipam::call_with(request, conf, node).await,
-        None => weft_ipam::call(request).await,
     }
 }

@@ -1,9 +1,10 @@
 //! STATUS: an ADD would work, and its container would be reachable.
 
 use weft_cni::{CniError, Request, code};
+use weft_ipam::request::{conf, network_name};
 use weft_wiring::selector;
 
-use crate::attachment::{conf, host, network_name};
+use crate::attachment::host;
 use crate::ipam::Ipam;
 
 /// Looks at what ADD needs.
@@ -11,7 +12,7 @@ pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
     network_name(request)?;
     conf(request)?;
     if let Some(ipam) = Ipam::of(request)? {
-        ipam.call(request).await?;
+        ipam.call(request, None).await?;
     }
     let host = host()?;
     if host.cluster().is_single_node() {

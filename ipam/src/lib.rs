@@ -21,9 +21,7 @@ pub mod status;
 
 use std::future::Future;
 
-use weft_cluster::NodeConfig;
 use weft_cni::{CniError, CniResult, Plugin, Request, Verb, code};
-use weft_netconf::NetConf;
 
 /// The name of the plugin, and of its file.
 pub const NAME: &str = "weft-ipam";
@@ -64,18 +62,11 @@ impl Plugin for Ipam {
     }
 }
 
-/// Answers `request` in this process as the plugin's own process would; only ADD has a result.
-pub async fn call(request: &Request) -> Result<CniResult, CniError> {
-    weft_cni::guarded(&Ipam, async { answer(request, request::Call::of(request)?).await }).await
-}
-
-/// [`call`] for a caller that has read the configuration of the network and of the node.
-pub async fn call_with(
-    request: &Request,
-    conf: NetConf,
-    node: NodeConfig,
-) -> Result<CniResult, CniError> {
-    let answer = async { answer(request, request::Call::with(request, conf, node)?).await };
+/// Answers `request` in this process as the plugin's own process would; only ADD has a result. A
+/// caller that has read the configurations hands over the `call`, which is not checked again.
+pub async fn call(request: &Request, call: Option<request::Call>) -> Result<CniResult, CniError> {
+    let answer =
+        async { answer(request, call.map_or_else(|| request::Call::of(request), Ok)?).await };
     weft_cni::guarded(&Ipam, answer).await
 }
 

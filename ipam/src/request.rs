@@ -5,12 +5,13 @@ use std::path::Path;
 use weft_cluster::{Cluster, NodeConfig, networks};
 use weft_cni::{CniError, Request, Verb, code};
 use weft_ledger::{Holder, Ledger, Sandbox};
-use weft_model::{ContainerId, IfName, Network, NetworkName, Sticky};
+use weft_model::{Attachment, ContainerId, IfName, Network, NetworkName, Sticky};
 use weft_netconf::NetConf;
 
 use crate::error::cni_error;
 
 /// A call, checked, together with the node that it came to.
+#[derive(Debug)]
 pub struct Call {
     /// The network's name.
     pub network: NetworkName,
@@ -23,24 +24,14 @@ pub struct Call {
 impl Call {
     /// Checks what every verb needs.
     pub fn of(request: &Request) -> Result<Self, CniError> {
-        let invalid =
-            |error: &dyn std::fmt::Display| CniError::new(code::INVALID_CONFIG, error.to_string());
-        let conf = match NetConf::parse(request.config()) {
-            Ok(conf) => conf,
-            // One that was edited since ADD must not keep a container from being deleted.
-            Err(_) if request.verb() == Verb::Del => NetConf::default(),
-            Err(error) => return Err(invalid(&error)),
+        // One that was edited since ADD must not keep a container from being deleted.
+        let conf = match request.verb() {
+            Verb::Del => NetConf::default(),
+            _ => conf(request)?,
         };
         let node = NodeConfig::load(None, variable)
             .map_err(|error| cni_error("read the node's configuration", error))?;
-        Self::with(request, conf, node)
-    }
-
-    /// Checks what every verb needs, for a caller in this process that has read the configuration.
-    pub fn with(request: &Request, conf: NetConf, node: NodeConfig) -> Result<Self, CniError> {
-        let network = NetworkName::new(request.network_name())
-            .map_err(|error| CniError::new(code::INVALID_CONFIG, error.to_string()))?;
-        Ok(Self { network, conf, node })
+        Ok(Self { network: network_name(request)?, conf, node })
     }
 
     /// A connection to the cluster store, which costs nothing until it is used.
@@ -68,14 +59,32 @@ impl Call {
     }
 }
 
-/// The holder of the address: the attachment.
-pub fn holder(request: &Request) -> Result<Holder, CniError> {
+/// The network that the call is about.
+pub fn network_name(request: &Request) -> Result<NetworkName, CniError> {
+    NetworkName::new(request.network_name())
+        .map_err(|error| CniError::new(code::INVALID_CONFIG, error.to_string()))
+}
+
+/// weft's keys of the configuration.
+pub fn conf(request: &Request) -> Result<NetConf, CniError> {
+    NetConf::parse(request.config())
+        .map_err(|error| CniError::new(code::INVALID_CONFIG, error.to_string()))
+}
+
+/// The attachment that the call is about.
+pub fn attachment(request: &Request) -> Result<Attachment, CniError> {
     let invalid =
         |error: weft_model::ModelError| CniError::new(code::INVALID_ENVIRONMENT, error.to_string());
-    Ok(Holder::Attachment {
+    Ok(Attachment {
+        network: network_name(request)?,
         container_id: ContainerId::new(request.container_id()).map_err(invalid)?,
         ifname: IfName::new(request.ifname()).map_err(invalid)?,
     })
+}
+
+/// The holder of the address: the attachment.
+pub fn holder(request: &Request) -> Result<Holder, CniError> {
+    Ok(Holder::from(&attachment(request)?))
 }
 
 /// The identity by which the attachment keeps its address, if it has one: what the caller names, or

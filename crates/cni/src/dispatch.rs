@@ -87,8 +87,7 @@ pub fn handle(
             return failure(&CniError::new(code::IO_FAILURE, msg), Version::NEWEST.as_str());
         }
     };
-    let spoken = spoken_version(&stdin);
-    let outcome = Request::new(environment, stdin).and_then(|request| {
+    let outcome = Request::new(environment, stdin.clone()).and_then(|request| {
         let panicked = |_| Err(bug(plugin));
         catch_unwind(AssertUnwindSafe(|| perform(plugin, &request))).unwrap_or_else(panicked)
     });
@@ -98,7 +97,7 @@ pub fn handle(
             stderr: String::new(),
             success: true,
         },
-        Err(error) => failure(&error, &spoken),
+        Err(error) => failure(&error, &spoken_version(&stdin)),
     }
 }
 

@@ -1,7 +1,5 @@
 //! A call: parameters and configuration together, checked.
 
-use std::path::PathBuf;
-
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -104,11 +102,6 @@ impl Request {
     /// `CNI_NETNS`, unless it is empty.
     pub fn netns(&self) -> Option<&str> {
         self.environment.netns()
-    }
-
-    /// The directories of `CNI_PATH`.
-    pub fn path(&self) -> &[PathBuf] {
-        self.environment.path()
     }
 
     /// The IPAM plugin that the configuration names. An empty `ipam` section is none.

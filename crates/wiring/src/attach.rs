@@ -8,7 +8,7 @@
 //! name of the caller's choice for another program to move and configure.
 
 use ipnetwork::IpNetwork;
-use log::debug;
+use log::{debug, warn};
 use weft_cluster::networks;
 use weft_datapath::attach::{self, InterfaceSpec, Port, PortSecurity, PortSpec};
 pub use weft_datapath::attach::{Hairpin, Route};
@@ -21,16 +21,6 @@ use crate::error::WiringError;
 use crate::host::Host;
 use crate::node_address::OwnAddress;
 use crate::segment_state::SegmentState;
-use crate::undo::Undo;
-
-/// A network that is on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ready {
-    /// Its definition.
-    pub network: Network,
-    /// Its devices.
-    pub state: SegmentState,
-}
 
 /// A container's network namespace, with a connection to the kernel inside of it.
 pub struct Inside {
@@ -108,36 +98,38 @@ impl Host {
         name: &NetworkName,
         spec: &NetworkSpec,
         own: OwnAddress,
-    ) -> Result<Ready, WiringError> {
+    ) -> Result<SegmentState, WiringError> {
         let data_dir = &self.config().data_dir;
         if let Some(network) = networks::cached(data_dir, name)?
             && networks::agree(&network, spec).is_ok()
             && let Some(state) = SegmentState::recall(data_dir, &network)
             && self.is_intact(&state).await?
         {
-            return Ok(Ready { network, state });
+            return Ok(state);
         }
         self.check_mtu(name, spec.mtu).await?;
         let network = networks::resolve(data_dir, self.cluster(), name, spec).await?;
-        let state = self.ensure(&network, own).await?;
-        Ok(Ready { network, state })
+        self.ensure(&network, own).await
     }
 
     /// Connects a container to the network that is [`ready`](Self::ready). After an error nothing
     /// is left of the attempt; what an earlier one connected stays.
     pub async fn attach(
         &self,
-        ready: Ready,
+        ready: SegmentState,
         request: &AttachRequest<'_>,
     ) -> Result<Attached, WiringError> {
-        let mut undo = Undo::default();
-        match self.connect(ready, request, &mut undo).await {
-            Ok(attached) => Ok(attached),
-            Err(error) => {
-                undo.run().await;
-                Err(error)
-            }
+        let state = self.extended(ready, request).await?;
+        let host_end = device::host_end(request.attachment);
+        let attached = self.connect(state, request, &host_end).await;
+        // After any other error the kernel may have made it, and only the answer was lost.
+        if let Err(error) = &attached
+            && !matches!(error, WiringError::InterfaceExists { .. })
+            && let Err(error) = attach::delete_port(self.netlink(), &host_end).await
+        {
+            warn!("while taking back a failed attempt: {error}");
         }
+        attached
     }
 
     /// Returns whether the attachment's veth is there, or may be.
@@ -145,24 +137,22 @@ impl Host {
         !matches!(self.netlink().link(&device::host_end(attachment)).await, Ok(None))
     }
 
-    async fn connect<'a>(
-        &'a self,
-        ready: Ready,
+    /// Makes the veth, secures its port, and configures the container's end.
+    async fn connect(
+        &self,
+        state: SegmentState,
         request: &AttachRequest<'_>,
-        undo: &mut Undo<'a>,
+        host_end: &str,
     ) -> Result<Attached, WiringError> {
         let attachment = request.attachment;
-        let Ready { network, state } = self.extended(ready, request).await?;
-        let mac = request.mac.unwrap_or_else(|| mac_for(&network, request));
-        let host_end = device::host_end(attachment);
-        let host_mac = MacAddr::from_seed(&host_end);
-        let alias = format!("weft:{attachment}");
+        let mac = request.mac.unwrap_or_else(|| mac_for(&state.network, request));
+        let host_mac = MacAddr::from_seed(host_end);
         let (ifname, netns) = match request.container_end {
             ContainerEnd::Inside(inside) => (&attachment.ifname, Some(&inside.netns)),
             ContainerEnd::OnHost(name) => (name, None),
         };
         let mut port = PortSpec {
-            host_end: &host_end,
+            host_end,
             host_mac,
             bridge: state.bridge,
             mtu: state.mtu,
@@ -170,29 +160,20 @@ impl Host {
             mac,
             netns,
         };
-        let made = self.make_port(&network, state, &mut port, request).await;
-        if let Err(error) = &made
-            && !matches!(error, WiringError::InterfaceExists { .. })
-        {
-            // The kernel may have made it, and only the answer was lost.
-            let _ = attach::delete_port(self.netlink(), &host_end).await;
-        }
-        let (state, made_port) = made?;
-        let made = host_end.clone();
-        undo.push(async move { attach::delete_port(self.netlink(), &made).await });
+        let (state, made) = self.make_port(state, &mut port, request).await?;
         // Before there is a carrier: afterwards the host's end would have a link-local address
         // already.
         let security = PortSecurity {
-            index: made_port.host_end,
-            name: &host_end,
-            alias: &alias,
+            index: made.host_end,
+            name: host_end,
+            alias: &format!("weft:{attachment}"),
             mac,
             hairpin: request.hairpin,
         };
         attach::secure_port(self.netlink(), &security).await?;
         if let ContainerEnd::Inside(inside) = request.container_end {
             let interface = InterfaceSpec {
-                index: made_port.interface,
+                index: made.interface,
                 ifname: ifname.as_str(),
                 netns: &inside.netns,
                 addresses: request.addresses,
@@ -200,33 +181,32 @@ impl Host {
             };
             attach::configure_interface(&inside.netlink, &interface).await?;
         }
-        let bridge = device::bridge(network.vni());
-        Ok(Attached { state, bridge, host_end, host_mac, mac })
+        let bridge = device::bridge(state.network.vni());
+        Ok(Attached { state, bridge, host_end: host_end.to_owned(), host_mac, mac })
     }
 
     /// The network with all the pools that the container's addresses lie in: the IPAM may be the
     /// first on this host to learn of a pool.
     async fn extended(
         &self,
-        ready: Ready,
+        ready: SegmentState,
         request: &AttachRequest<'_>,
-    ) -> Result<Ready, WiringError> {
+    ) -> Result<SegmentState, WiringError> {
         let is_known = |ip: &IpNetwork| ready.network.locate(ip.ip()).is_some();
         if request.own_address == OwnAddress::Gateway || request.addresses.iter().all(is_known) {
             return Ok(ready);
         }
-        let cached = networks::cached(&self.config().data_dir, ready.network.name())?;
-        let Some(network) = cached.filter(|cached| *cached != ready.network) else {
-            return Ok(ready);
-        };
-        let state = self.ensure(&network, request.own_address).await?;
-        Ok(Ready { network, state })
+        match networks::cached(&self.config().data_dir, ready.network.name())? {
+            Some(network) if network != ready.network => {
+                self.ensure(&network, request.own_address).await
+            }
+            _ => Ok(ready),
+        }
     }
 
     /// Makes the veth pair. A bridge that has gone since it was looked at is made again, once.
     async fn make_port(
         &self,
-        network: &Network,
         state: SegmentState,
         port: &mut PortSpec<'_>,
         request: &AttachRequest<'_>,
@@ -243,7 +223,7 @@ impl Host {
             Err(error) if self.is_intact(&state).await.unwrap_or(false) => return Err(error.into()),
             Err(error) => debug!("making the bridge again: {error}"),
         }
-        let state = self.ensure(network, request.own_address).await?;
+        let state = self.ensure(&state.network, request.own_address).await?;
         port.bridge = state.bridge;
         let made = attach::create_port(self.netlink(), port).await?;
         Ok((state, made))

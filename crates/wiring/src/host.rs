@@ -2,7 +2,6 @@
 //! the lock of a network's devices.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -61,17 +60,6 @@ impl Host {
     /// The connection to the kernel.
     pub fn netlink(&self) -> &Netlink {
         &self.netlink
-    }
-
-    /// The addresses that this host sends and receives VXLAN on; none while there is no underlay.
-    pub async fn vteps(&self) -> Vec<IpAddr> {
-        match underlay::find(&self.netlink, &selector(&self.config.underlay)).await {
-            Ok(underlay) => vec![underlay.vtep],
-            Err(error) => {
-                debug!("no underlay: {error}");
-                vec![]
-            }
-        }
     }
 
     /// The underlay. A single node does without one.

@@ -11,8 +11,7 @@
 //! - [`segment_state`]: what was made, noted for the plugin's hot path.
 //! - [`peer_table`]: the remote addresses that the kernel must know; `program_peers`: programs
 //!   them.
-//! - [`attach`], [`detach`]: connect a container and take it off again; [`undo`]: what a failed
-//!   attempt takes back.
+//! - [`attach`], [`detach`]: connect a container and take it off again.
 //! - [`attachment_check`]: an attachment compared with what it should be.
 //! - [`network_removal`]: takes a network away again; `host_ends`: the containers that are in it.
 //!
@@ -33,7 +32,6 @@ mod rejoin;
 mod repair;
 mod segment_spec;
 pub mod segment_state;
-pub mod undo;
 
 pub use error::WiringError;
 pub use host::{Host, selector};

@@ -13,15 +13,16 @@ use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{Attachment, ContainerId, IfName, NetworkSpec, device};
-use weft_wiring::attach::{AttachRequest, ContainerEnd, Entry, Hairpin, Inside, Ready, Route};
+use weft_wiring::attach::{AttachRequest, ContainerEnd, Entry, Hairpin, Inside, Route};
 use weft_wiring::attachment_check::Expected;
 use weft_wiring::detach::detach;
+use weft_wiring::segment_state::SegmentState;
 use weft_wiring::{Host, OwnAddress, WiringError};
 
 /// A single node with network `red` on it.
 struct Ground {
     host: Host,
-    ready: Ready,
+    ready: SegmentState,
     _dir: TempDir,
 }
 
