@@ -63,8 +63,7 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
         let permit = if needs_check { agent.heavy.start().await } else { None };
         let passed = off_thread::run(what, work).await;
         drop(permit);
-        let slow = pace::interval(&agent, SLOW);
-        let (pause, failed) = match &passed {
+        match &passed {
             Ok(Pass::Done(state)) => {
                 checks += u64::from(has_reason);
                 made.send_if_modified(|last| {
@@ -73,19 +72,15 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
                     *last = now;
                     changed
                 });
-                (slow, false)
             }
-            Ok(Pass::Occupied) => (slow, false),
+            Ok(Pass::Occupied) => {}
             Ok(Pass::Removed) => return,
             Err(error) => {
                 warn!("network {name}: {error}; will retry in {} s", RETRY.as_secs());
-                (RETRY, true)
+                // Its own changes are events too: without a pause it would repeat itself at once.
+                tokio::time::sleep(RETRY).await;
+                continue;
             }
-        };
-        if failed {
-            // Its own changes are events too: without a pause it would repeat itself at once.
-            tokio::time::sleep(RETRY).await;
-            continue;
         }
         // A plugin that made the network again has programmed peers as it saw them.
         let is_replaced = std::mem::replace(&mut noted, Inode::at(&note)) != noted;
@@ -106,7 +101,7 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
             () = watcher::changed(&mut definitions) => (false, false),
             () = link_changed => (true, true),
             () = underlay_changed => (true, true),
-            () = tokio::time::sleep(pause) => (true, false),
+            () = tokio::time::sleep(pace::interval(&agent, SLOW)) => (true, false),
         };
         reason |= is_replaced;
         (needs_check, has_reason) = (check, reason);

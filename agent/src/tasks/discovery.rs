@@ -111,8 +111,8 @@ impl Directory {
 
     /// Waits until the networks may have changed, and tells of changed reservations meanwhile.
     async fn changed(&mut self) {
+        let mut changed = BTreeSet::new();
         let event = async {
-            let mut changed = BTreeSet::new();
             while !self.next(&mut changed).await {
                 // Containers come in bursts; those within this time are one signal.
                 let more = async { while !self.next(&mut changed).await {} };
@@ -130,11 +130,12 @@ impl Directory {
                 }
             };
             let _ = tokio::time::timeout(BURST, burst).await;
-            for name in changed {
-                self.reservations.send(&name);
-            }
         };
         let _ = tokio::time::timeout(SLOW, event).await;
+        // Also those of containers that the timer came between.
+        for name in changed {
+            self.reservations.send(&name);
+        }
     }
 
     /// Waits for an event. Notes the network if it is about its reservations; returns whether it is

@@ -70,7 +70,7 @@ pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Mad
             let what = || format!("network {name}: programming peers");
             let passed = off_thread::run(what, work).await;
             drop(permit);
-            match passed {
+            let failed = match passed {
                 Ok((report, table)) => {
                     if report.any() {
                         info!("network {name}: {report}");
@@ -80,19 +80,19 @@ pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Mad
                     if !failed {
                         programmed = Some(Programmed { devices, table });
                     }
-                    if failed {
-                        due = Instant::now() + retry;
-                        retry = (retry * 2).min(LONGEST_RETRY);
-                    } else if is_full {
-                        due = Instant::now() + (started.elapsed() * REST).max(SLOW);
-                        retry = RETRY;
-                    }
+                    failed
                 }
                 Err(error) => {
                     report(&name, &error, retry);
-                    due = Instant::now() + retry;
-                    retry = (retry * 2).min(LONGEST_RETRY);
+                    true
                 }
+            };
+            if failed {
+                due = Instant::now() + retry;
+                retry = (retry * 2).min(LONGEST_RETRY);
+            } else if is_full {
+                due = Instant::now() + (started.elapsed() * REST).max(SLOW);
+                retry = RETRY;
             }
             pause = Some(due.saturating_duration_since(Instant::now()));
         }
