@@ -317,7 +317,7 @@ by_name() {
 
 # has_none_of_many HOST: succeeds if the host has no bridge with a VNI from 7001 to 7080.
 has_none_of_many() {
-    [[ -z $(in_host "$1" ip -o link | grep -E "wb70[0-8][0-9]") ]]
+    ! in_host "$1" ip -o link | grep -q -E "wb70[0-8][0-9]"
 }
 
 @test "an agent that starts on a host with many networks stays registered and cuts nothing off" {

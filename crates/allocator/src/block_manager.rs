@@ -66,8 +66,8 @@ impl BlockManager {
         self.has_kept || !self.answered_since.is_empty() || self.has_spare
     }
 
-    /// Does what `view` and the `requests` to this node make necessary. The first failure ends the round; what follows it is done
-    /// in a later one.
+    /// Does what `view` and the `requests` to this node make necessary. The first failure ends the
+    /// round; what follows it is done in a later one.
     pub async fn round(
         &mut self,
         view: &NetworkView,

@@ -38,8 +38,8 @@ pub enum Target {
 /// The next request to the cluster store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// List the network's blocks with their owners, at least the one that is the target, then report
-    /// [`Event::Listed`].
+    /// List the network's blocks with their owners, at least the one that is the target, then
+    /// report [`Event::Listed`].
     List,
     /// Create the block's key if it is absent, then report [`Event::Created`].
     Create(Block),

@@ -13,7 +13,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::AddressMessageBuilder;
 
 use crate::DatapathError;
-use crate::netlink::{self, Netlink, Request};
+use crate::netlink::{Netlink, Request};
 
 /// Origin of the route to an address's subnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +129,7 @@ impl Netlink {
         prefix_route: PrefixRoute,
     ) -> Result<(), DatapathError> {
         let what = || format!("add address {address} to the link with index {index}");
-        let request = address_request(index, address, prefix_route);
-        netlink::first_refusal(self.exchange(vec![request], what).await?, |_| what())
+        self.request(address_request(index, address, prefix_route), what).await
     }
 
     /// Takes an address from the link; it may not have it.
@@ -140,7 +139,7 @@ impl Netlink {
         address: IpNetwork,
     ) -> Result<(), DatapathError> {
         let message = RouteNetlinkMessage::DelAddress(address_message(index, address));
-        let removed = self.request(message, 0, || {
+        let removed = self.request(Request::change(message, 0), || {
             format!("remove address {address} from the link with index {index}")
         });
         match removed.await {
@@ -188,8 +187,7 @@ impl Netlink {
         existing: Existing,
     ) -> Result<(), DatapathError> {
         let what = || describe_route(index, route);
-        let request = route_request(index, route, existing);
-        netlink::first_refusal(self.exchange(vec![request], what).await?, |_| what())
+        self.request(route_request(index, route, existing), what).await
     }
 
     /// The routes of the main table that lead to the link: destination and next hop.

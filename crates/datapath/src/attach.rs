@@ -153,9 +153,8 @@ pub async fn secure_port(
         0 => format!("secure port {name}"),
         _ => format!("let {mac} through port {name}"),
     })?;
-    let up = link::to_change(LinkUnspec::new_with_index(index).up().build());
-    let outcomes = netlink.exchange(vec![up], || format!("set {name} up")).await?;
-    netlink::first_refusal(outcomes, |_| format!("set {name} up"))
+    let up = LinkUnspec::new_with_index(index).up().build();
+    netlink.change_link(up, || format!("set {name} up")).await
 }
 
 /// Sets the container's end up and gives it its addresses and routes. `netlink` is connected in

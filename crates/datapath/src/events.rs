@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::DatapathError;
-use crate::link::link_of;
+use crate::link::Link;
 use crate::netlink::{Failure, Socket, parse};
 
 /// Changes come in bursts; those within this time are one event.
@@ -123,5 +123,5 @@ fn link_name(message: &RouteNetlinkMessage) -> Option<String> {
     if link.header.interface_family == AddressFamily::Bridge {
         return None;
     }
-    link_of(&RouteNetlinkMessage::NewLink(link.clone())).map(|link| link.name)
+    Some(Link::of(link).name)
 }

@@ -94,7 +94,7 @@ impl PortFlags {
 }
 
 impl Link {
-    fn of(message: &LinkMessage) -> Self {
+    pub(crate) fn of(message: &LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,
             up: message.header.flags.contains(LinkFlags::Up),
@@ -235,8 +235,7 @@ impl Netlink {
         link: LinkMessage,
         what: impl Fn() -> String,
     ) -> Result<(), DatapathError> {
-        let outcomes = self.exchange(vec![to_create(link)], &what).await?;
-        netlink::first_refusal(outcomes, |_| what())
+        self.request(to_create(link), what).await
     }
 
     /// Changes a link that exists.
@@ -245,15 +244,14 @@ impl Netlink {
         link: LinkMessage,
         what: impl Fn() -> String,
     ) -> Result<(), DatapathError> {
-        let outcomes = self.exchange(vec![to_change(link)], &what).await?;
-        netlink::first_refusal(outcomes, |_| what())
+        self.request(to_change(link), what).await
     }
 
     /// Deletes the link called `name` and waits until the kernel has let go of it. Returns whether
     /// it was there.
     pub async fn delete_link(&self, name: &str) -> Result<bool, DatapathError> {
-        let message = RouteNetlinkMessage::DelLink(named(name));
-        match self.request(message, 0, || format!("delete {name}")).await {
+        let delete = Request::change(RouteNetlinkMessage::DelLink(named(name)), 0);
+        match self.request(delete, || format!("delete {name}")).await {
             Ok(()) => Ok(true),
             Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),

@@ -77,11 +77,10 @@ impl Netlink {
     /// Sends one request and waits until the kernel has carried it out.
     pub(crate) async fn request(
         &self,
-        message: RouteNetlinkMessage,
-        flags: u16,
+        request: Request,
         what: impl Fn() -> String,
     ) -> Result<(), DatapathError> {
-        let outcomes = self.exchange(vec![Request::change(message, flags)], &what).await?;
+        let outcomes = self.exchange(vec![request], &what).await?;
         first_refusal(outcomes, |_| what())
     }
 

@@ -54,7 +54,7 @@ impl PeerTable {
             None => {
                 let (index, host) = network.locate(address)?;
                 let pool = network.pool(index)?;
-                let vtep = self.blocks.get(&network.block_of(address)?)?;
+                let vtep = self.blocks.get(&Block::containing(index, host, pool.block_bits()))?;
                 let mac = pool.is_assignable(host).then(|| pool.addresses(index, host).mac)?;
                 Some(Remote { mac, vtep: *vtep })
             }

@@ -128,8 +128,8 @@ impl Ledger {
         Ok(all)
     }
 
-    /// The reservations whose files have a name that is `wanted`, past damaged ones. What is damaged
-    /// stays set aside: the index knows its address.
+    /// The reservations whose files have a name that is `wanted`, past damaged ones. What is
+    /// damaged stays set aside: the index knows its address.
     fn reservations_with(
         &self,
         wanted: impl Fn(&str) -> bool,
