@@ -22,6 +22,10 @@ pub(crate) struct Options {
     /// Calls that run at a time, one case each.
     #[arg(long, value_delimiter = ',', default_value = "1,16")]
     parallel: Vec<usize>,
+
+    /// Networks of each kind and plugin that are new to the node.
+    #[arg(long, default_value_t = 20)]
+    networks: u8,
 }
 
 const NODE_CONFIG: &str = "/run/weft-bench.toml";
@@ -29,8 +33,11 @@ const NODE_CONFIG: &str = "/run/weft-bench.toml";
 pub(crate) fn measure(options: &Options, weft: &Path, reference: &Path) -> Result<()> {
     make_host()?;
     for ip_masq in [false, true] {
-        let networks = [weft_network(weft, ip_masq), reference_network(reference, ip_masq)];
-        let _residents = first_add(&networks, ip_masq)?;
+        let networks = |number| {
+            [weft_network(weft, ip_masq, number), reference_network(reference, ip_masq, number)]
+        };
+        let _residents = first_adds(networks, ip_masq, options.networks)?;
+        let networks = networks(0);
         for &parallel in &options.parallel {
             compare(&networks, ip_masq, parallel, options.calls)?;
         }
@@ -56,12 +63,12 @@ fn make_host() -> Result<()> {
 
 /// Both kinds of network have an address for the host and a default route; they differ in nothing
 /// else that a container sees.
-fn weft_network(folder: &Path, ip_masq: bool) -> Plugin {
+fn weft_network(folder: &Path, ip_masq: bool, number: u8) -> Plugin {
     let conf = json!({
-        "cniVersion": "1.0.0", "name": format!("weft{}", u8::from(ip_masq)), "type": "weft",
+        "cniVersion": "1.0.0", "name": format!("weft{}-{number}", u8::from(ip_masq)), "type": "weft",
         "isGateway": true, "ipMasq": ip_masq, "mtu": 1450,
         "ipam": {
-            "type": "weft-ipam", "subnet": if ip_masq { "10.9.0.0/16" } else { "10.8.0.0/16" },
+            "type": "weft-ipam", "subnet": subnet(number, ip_masq, 0),
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     });
@@ -74,35 +81,66 @@ fn weft_network(folder: &Path, ip_masq: bool) -> Plugin {
     }
 }
 
-fn reference_network(folder: &Path, ip_masq: bool) -> Plugin {
+fn reference_network(folder: &Path, ip_masq: bool, number: u8) -> Plugin {
+    let name = format!("ref{}-{number}", u8::from(ip_masq));
     let conf = json!({
-        "cniVersion": "1.0.0", "name": format!("ref{}", u8::from(ip_masq)), "type": "bridge",
-        "bridge": format!("ref{}", u8::from(ip_masq)), "isGateway": true, "ipMasq": ip_masq,
-        "mtu": 1450,
+        "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
+        "isGateway": true, "ipMasq": ip_masq, "mtu": 1450,
         "ipam": {
-            "type": "host-local", "subnet": if ip_masq { "10.7.0.0/16" } else { "10.6.0.0/16" },
+            "type": "host-local", "subnet": subnet(number, ip_masq, 1),
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     });
     Plugin { name: "bridge", folder: folder.into(), conf, host: None, node_config: None }
 }
 
-/// The first ADD makes the bridge, claims the block and sets the firewall up. Returns the
-/// containers, for a busy node always has some.
-fn first_add(networks: &[Plugin; 2], ip_masq: bool) -> Result<[Sandbox; 2]> {
-    let residents = [Sandbox::create("weft-resident")?, Sandbox::create("bridge-resident")?];
-    let mut took = [0.0; 2];
-    for ((network, sandbox), took) in networks.iter().zip(&residents).zip(&mut took) {
-        *took = network.call("ADD", sandbox)?.took.as_secs_f64() * 1e3;
-    }
+/// A subnet that no other network of this measurement has.
+fn subnet(number: u8, ip_masq: bool, plugin: u16) -> String {
+    format!("10.{}.0.0/16", u16::from(number) * 4 + u16::from(ip_masq) * 2 + plugin)
+}
+
+/// The first ADD of a network makes the bridge, claims the block and sets the firewall up. Returns
+/// the containers of network 0, for a busy node always has some.
+fn first_adds(
+    networks: impl Fn(u8) -> [Plugin; 2],
+    ip_masq: bool,
+    count: u8,
+) -> Result<[Sandbox; 2]> {
+    let mut adds: [Samples; 2] = Default::default();
+    let residents = first_add(&networks(0), 0, &mut adds)?;
     if ip_masq {
         expect_masquerade()?;
     }
-    report::title(&format!("First ADD of a network on a node, {}", with(ip_masq)));
+    for number in 1..count {
+        let networks = networks(number);
+        let sandboxes = first_add(&networks, number.into(), &mut adds)?;
+        for (network, sandbox) in networks.iter().zip(&sandboxes) {
+            network.call("DEL", sandbox)?;
+        }
+    }
+    report::title(&format!("First ADD of {count} networks on a node, {}", with(ip_masq)));
     // With masquerade the reference plugin makes rules for each container, not only for the first.
     let goal = (!ip_masq).then_some(Goal::AtMost(1.5));
-    report::line("ADD", "ms", took[0], took[1], goal);
+    let [weft, peer] = [&adds[0], &adds[1]].map(|samples| samples.percentile(50));
+    report::line("ADD p50", "ms", weft, peer, goal);
     Ok(residents)
+}
+
+/// Calls both plugins, each for a container in a network that is new to it.
+fn first_add(
+    networks: &[Plugin; 2],
+    round: usize,
+    adds: &mut [Samples; 2],
+) -> Result<[Sandbox; 2]> {
+    let sandboxes = [
+        Sandbox::create(&format!("weft-resident-{round}"))?,
+        Sandbox::create(&format!("bridge-resident-{round}"))?,
+    ];
+    for place in 0..2 {
+        let which = (round + place) % 2;
+        adds[which].extend([networks[which].call("ADD", &sandboxes[which])?.took]);
+    }
+    Ok(sandboxes)
 }
 
 /// A ratio of something with masquerade to something without would flatter.
