@@ -1,12 +1,11 @@
 //! Many agents that have one network: how soon all of their kernels know of a block that another
 //! node claims.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use weft_model::{Block, Network, NodeName, device};
+use weft_model::{Block, Network, NodeName};
 
 use super::agent::{Agent, load};
 use super::host::{CONSUL, Host};
@@ -18,7 +17,6 @@ use super::{
 };
 use crate::report::{self, Goal};
 use crate::sandbox::Sandbox;
-use crate::shell::run;
 use crate::stats::Samples;
 
 /// Time after which a claim counts as this and the next one is made.
@@ -59,7 +57,7 @@ pub(crate) fn measure(options: &Options, weft: &Path) -> Result<()> {
     // That is over before they have much to program.
     std::thread::sleep(SETTLE);
     seeder.blocks(network, taken, &owners)?;
-    wait_for_programs(&hosts, network, &addresses(network, taken))?;
+    wait_for_programs(&hosts, network, addresses(network, taken).len())?;
     let sandboxes: Vec<&Sandbox> = hosts.iter().map(|host| &host.sandbox).collect();
     let mut claims = Claims {
         seeder: &seeder,
@@ -150,17 +148,15 @@ fn claim_each_second(options: &Options, agents: &[&Agent], claims: &mut Claims<'
     Ok(())
 }
 
-/// Waits until each agent has programmed something: the rest comes in the same pass.
-fn wait_for_programs(hosts: &[Host], network: &Network, wanted: &[Ipv4Addr]) -> Result<()> {
-    let Some(address) = wanted.last() else { return Ok(()) };
-    let bridge = device::bridge(network.vni());
+/// Waits until each agent has programmed all that is there at the start. Notifications of that are
+/// more than a socket holds, so the kernel is asked.
+fn wait_for_programs(hosts: &[Host], network: &Network, wanted: usize) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
     let mut waiting: Vec<&Host> = hosts.iter().collect();
     loop {
         let mut still = vec![];
         for host in waiting {
-            let show = format!("ip -n {} neigh show {address} dev {bridge}", host.sandbox.name);
-            if !run(&show)?.contains("PERMANENT") {
+            if host.entries(network)?.iter().any(|count| *count < wanted) {
                 still.push(host);
             }
         }
@@ -168,7 +164,9 @@ fn wait_for_programs(hosts: &[Host], network: &Network, wanted: &[Ipv4Addr]) -> 
         let Some(first) = waiting.first() else { return Ok(()) };
         if Instant::now() > deadline {
             let (count, name) = (waiting.len(), &first.sandbox.name);
-            bail!("{count} agents, such as that of {name}, lack {address} after {DEADLINE:?}");
+            bail!(
+                "{count} agents, such as that of {name}, have not programmed all after {DEADLINE:?}"
+            );
         }
         std::thread::sleep(Duration::from_millis(500));
     }
