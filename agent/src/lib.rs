@@ -8,6 +8,7 @@
 //!
 //! - [`tasks::heartbeat`]: this node's record and its lease.
 //! - [`tasks::discovery`]: the networks that this host has.
+//! - [`tasks::holdings`]: the networks in which this node owns blocks.
 //! - [`tasks::devices`]: bridge, VXLAN device and firewall rules of one network.
 //! - [`tasks::peers`]: the peers of one network that the kernel must know.
 //! - [`tasks::ownership`]: blocks, loans and kept addresses of one network.
@@ -39,11 +40,13 @@ use log::info;
 use tokio::sync::watch;
 use weft_cluster::{Cluster, NodeConfig, Watcher};
 use weft_datapath::netlink::Netlink;
-use weft_model::NetworkName;
+use weft_model::NetworkId;
 use weft_store::Lease;
 use weft_wiring::Host;
 
-use tasks::{devices, discovery, heartbeat, link_events, networks, ownership, sweep, underlay};
+use tasks::{
+    devices, discovery, heartbeat, holdings, link_events, networks, ownership, sweep, underlay,
+};
 
 /// Limit for giving the lease back at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -60,7 +63,7 @@ pub struct Agent {
     /// The underlay.
     pub underlay: watch::Receiver<underlay::Seen>,
     /// The networks that have devices on this host.
-    pub networks: watch::Receiver<BTreeSet<NetworkName>>,
+    pub networks: watch::Receiver<BTreeSet<NetworkId>>,
     /// Signals that own blocks or loans of a network have changed: what lives here is not looked
     /// for elsewhere, so the peers that the kernel must know depend on them.
     pub here: signals::Signals,
@@ -114,7 +117,8 @@ pub async fn run(
         ended = heartbeat => ended.context("the task that keeps this node's record")?,
         () = networks::connect(&agent, found.with_devices) => Ok(()),
         () = underlay::follow(&agent.host, netlink, agent.links.subscribe(), seen) => Ok(()),
-        () = ownership::run(&agent, found.with_definition) => Ok(()),
+        () = ownership::run(&agent, found.with_definition.clone()) => Ok(()),
+        () = holdings::run(&agent, found.with_definition) => Ok(()),
         () = devices::finish_removals(agent.host.clone()) => Ok(()),
         () = link_events::run(agent.links.clone()) => Ok(()),
         () = sweep::run(agent.host.clone()) => Ok(()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::error;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use weft_model::NetworkName;
+use weft_model::NetworkId;
 
 /// Delay before a task that panicked is started again.
 const AFTER_PANIC: Duration = Duration::from_secs(2);
@@ -17,15 +17,15 @@ const AFTER_END: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub struct Supervisor {
     tasks: JoinSet<()>,
-    running: BTreeMap<NetworkName, AbortHandle>,
+    running: BTreeMap<NetworkId, AbortHandle>,
 }
 
 impl Supervisor {
     /// Starts a task for each of `wanted` that has none, and ends the tasks of all other networks.
     pub fn set<F: Future<Output = ()> + Send + 'static>(
         &mut self,
-        wanted: &BTreeSet<NetworkName>,
-        start: impl Fn(&NetworkName) -> F,
+        wanted: &BTreeSet<NetworkId>,
+        start: impl Fn(&NetworkId) -> F,
     ) {
         self.running.retain(|name, task| {
             let keep = wanted.contains(name);
@@ -71,15 +71,15 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn names(names: &[&str]) -> BTreeSet<NetworkName> {
-        names.iter().map(|name| NetworkName::new(*name).unwrap()).collect()
+    fn names(names: &[&str]) -> BTreeSet<NetworkId> {
+        names.iter().map(|name| format!("{name}@00000000").parse().unwrap()).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn runs_one_task_for_each_network_and_restarts_what_panicked() {
         let started = Arc::new(AtomicUsize::new(0));
-        let start = |name: &NetworkName| {
-            let (name, started) = (name.clone(), started.clone());
+        let start = |id: &NetworkId| {
+            let (name, started) = (id.name.clone(), started.clone());
             async move {
                 let before = started.fetch_add(1, Ordering::SeqCst);
                 assert!(name.as_str() != "bad" || before >= 2, "as planned");

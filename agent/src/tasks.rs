@@ -3,6 +3,7 @@
 pub mod devices;
 pub mod discovery;
 pub mod heartbeat;
+pub mod holdings;
 pub mod link_events;
 pub mod networks;
 pub mod ownership;

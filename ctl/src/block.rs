@@ -40,7 +40,7 @@ async fn list(session: &Session, network: Option<NetworkName>) -> anyhow::Result
 
 /// The blocks of `network`, in order.
 pub(crate) async fn of(session: &Session, network: &Network) -> anyhow::Result<Vec<Row>> {
-    let blocks = session.cluster.blocks(network.name()).await?;
+    let blocks = session.cluster.blocks(&network.id()).await?;
     let row = |(block, node): (Block, NodeName)| {
         let ends = [block.first(), block.last()].map(|host| network.addresses(block.pool(), host));
         let ranges = match ends {

@@ -202,8 +202,19 @@ async fn remove(session: &Session, name: &NetworkName, how: Removal) -> anyhow::
         check_unused(session, &host, &network).await?;
     }
     session.cluster.remove_network(&network).await?;
-    host.remove_if_unused(&network).await?;
-    Ok(format!("network {name} is removed\n"))
+    if host.remove_if_unused(&network).await? {
+        session.cluster.leave_network(&network.id()).await?;
+    }
+    let left: Vec<String> =
+        session.cluster.owners(&network.id()).await?.into_keys().map(|n| n.to_string()).collect();
+    Ok(match left.as_slice() {
+        [] => format!("network {name} is removed\n"),
+        nodes => format!(
+            "network {name} is removed; its addresses stay those of node {} until weftd there has \
+             left the network\n",
+            nodes.join(", ")
+        ),
+    })
 }
 
 /// Refuses while somebody may have a container in the network. Who holds what on another node only
@@ -217,14 +228,14 @@ async fn check_unused(session: &Session, host: &Host, network: &Network) -> anyh
     if here > 0 {
         users.push(format!("{here} containers on this node"));
     }
-    for (owner, blocks) in session.cluster.owners(network.name()).await? {
+    for (owner, blocks) in session.cluster.owners(&network.id()).await? {
         if &owner != session.cluster.node() {
             users.push(format!("node {owner} owns {blocks} blocks"));
         }
     }
     // A node that borrows all its addresses owns no block.
     let mut borrowed: BTreeMap<NodeName, usize> = BTreeMap::new();
-    for stored in session.cluster.endpoints(network.name()).await?.into_values() {
+    for stored in session.cluster.endpoints(&network.id()).await?.into_values() {
         *borrowed.entry(stored.record.node).or_default() += 1;
     }
     for (node, addresses) in borrowed {

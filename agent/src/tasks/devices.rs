@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{debug, error, info, warn};
 use tokio::sync::watch;
-use weft_cluster::networks;
 use weft_cluster::watcher::{self, Definitions, Watched};
+use weft_cluster::{ClusterError, networks};
 use weft_files::Inode;
 use weft_ledger::layout::NetworkDir;
-use weft_model::{Network, NetworkName};
+use weft_model::{Network, NetworkId, NetworkName};
 use weft_wiring::{Host, SegmentState, WiringError, network_removal};
 
 use super::discovery;
@@ -27,8 +27,10 @@ const RETRY: Duration = Duration::from_secs(2);
 enum Definition {
     /// The store has not answered.
     Unknown,
-    /// There is no such network.
+    /// The network was removed, or seems to be.
     Removed,
+    /// The store has another network of this name.
+    Another(ClusterError),
     /// Its definition.
     Is(Network),
 }
@@ -42,11 +44,12 @@ enum Pass {
     Removed,
 }
 
-/// Keeps the devices of network `name` as they should be until the network is gone from this host,
+/// Keeps the devices of network `id` as they should be until the network is gone from this host,
 /// and tells `made` of them. Each check because of an event is counted there: the kernel may have
 /// dropped entries of a device that looks as before. One that a timer starts is no reason to
 /// suspect that.
-pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
+pub async fn keep(agent: Agent, id: NetworkId, made: watch::Sender<Made>) {
+    let name = id.name.clone();
     let mut definitions = agent.watcher.definitions();
     let mut links = agent.links.subscribe();
     let mut underlay = agent.underlay.clone();
@@ -58,7 +61,7 @@ pub async fn keep(agent: Agent, name: NetworkName, made: watch::Sender<Made>) {
     loop {
         let definition = definition_of(&name, &mut definitions);
         let host = agent.host.clone();
-        let work = pass(host, name.clone(), definition, needs_check);
+        let work = pass(host, id.clone(), definition, needs_check);
         let what = || format!("network {name}: repairing its devices");
         let permit = if needs_check { agent.heavy.start().await } else { None };
         let passed = off_thread::run(what, work).await;
@@ -117,49 +120,47 @@ fn definition_of(name: &NetworkName, definitions: &mut Watched<Definitions>) -> 
     }
 }
 
-/// The network's definition in the store now.
-async fn ask(host: &Host, name: &NetworkName) -> Result<Definition, WiringError> {
-    let known = host.cluster().network_unless_removed(name).await?;
-    Ok(known.map_or(Definition::Removed, |(network, _)| Definition::Is(network)))
+/// The definition in the store now of a network that this host has. One that the store has lost is
+/// written back.
+async fn ask(host: &Host, network: &Network) -> Result<Definition, WiringError> {
+    match host.cluster().current(network).await {
+        Ok((network, _)) => Ok(Definition::Is(network)),
+        Err(ClusterError::Removed { .. }) => Ok(Definition::Removed),
+        Err(error @ ClusterError::AnotherNetwork { .. }) => Ok(Definition::Another(error)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Compares devices and rules with the definition and with what was noted of them.
 async fn pass(
     host: Arc<Host>,
-    name: NetworkName,
+    id: NetworkId,
     mut definition: Definition,
     needs_check: bool,
 ) -> Result<Pass, WiringError> {
-    let data_dir = &host.config().data_dir;
-    let Some(mut state) = SegmentState::read(data_dir, &name) else { return Ok(Pass::Removed) };
+    let (data_dir, name) = (&host.config().data_dir, &id.name);
+    let noted = || SegmentState::read(data_dir, name).filter(|state| state.network.id() == id);
+    let Some(mut state) = noted() else { return Ok(Pass::Removed) };
     let differs = match &definition {
         Definition::Unknown => false,
-        Definition::Removed => true,
+        Definition::Removed | Definition::Another(_) => true,
         Definition::Is(network) => network != &state.network,
     };
     if differs {
         // The watch may be behind, so the store is asked before anything is made or removed.
-        definition = ask(&host, &name).await?;
-        let Some(noted) = SegmentState::read(data_dir, &name) else { return Ok(Pass::Removed) };
-        state = noted;
+        definition = ask(&host, &state.network).await?;
+        let Some(now) = noted() else { return Ok(Pass::Removed) };
+        state = now;
     }
     match definition {
-        Definition::Removed => {
+        Definition::Removed | Definition::Another(_) => {
             if host.remove_if_unused(&state.network).await? {
                 return Ok(Pass::Removed);
             }
-            warn!("network {name}: removed from the store, but this host has containers in it");
-            Ok(Pass::Occupied)
-        }
-        Definition::Is(network) if network.vni() != state.network.vni() => {
-            if host.remove_if_unused(&state.network).await? {
-                return Ok(Pass::Removed);
+            match definition {
+                Definition::Another(error) => error!("{error}"),
+                _ => warn!("network {name}: it was removed, but this host has containers in it"),
             }
-            let (old, new) = (state.network.vni(), network.vni());
-            warn!(
-                "network {name}: removed from the store and recreated with vni {new}, but this \
-                 host has containers in the old one, of vni {old}"
-            );
             Ok(Pass::Occupied)
         }
         Definition::Is(network) if network != state.network => {
@@ -211,17 +212,12 @@ pub async fn finish_removals(host: Arc<Host>) {
 /// Removes what is left of a network that has no note and that the store does not know. Returns
 /// whether that is settled.
 async fn remove_unknown(host: &Host, name: &NetworkName) -> Result<bool, WiringError> {
-    let data_dir = &host.config().data_dir;
-    match ask(host, name).await? {
-        Definition::Unknown => Ok(false),
-        Definition::Is(_) => Ok(true),
-        Definition::Removed => {
-            // Without its definition nothing tells which devices were the network's.
-            let Some(network) = networks::cached(data_dir, name)? else { return Ok(true) };
-            if !host.remove_if_unused(&network).await? {
-                warn!("network {name}: removed from the store, but this host has containers in it");
-            }
-            Ok(true)
-        }
+    // Without its definition nothing tells which devices were the network's.
+    let Some(network) = networks::cached(&host.config().data_dir, name)? else { return Ok(true) };
+    if matches!(ask(host, &network).await?, Definition::Removed)
+        && !host.remove_if_unused(&network).await?
+    {
+        warn!("network {name}: it was removed, but this host has containers in it");
     }
+    Ok(true)
 }

@@ -12,9 +12,10 @@ use futures_util::StreamExt;
 use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 use log::warn;
 use tokio::sync::watch;
-use weft_files::create_private_dir;
+use weft_cluster::networks;
+use weft_files::{Inode, create_private_dir};
 use weft_ledger::layout::{NetworkDir, networks_dir};
-use weft_model::NetworkName;
+use weft_model::{NetworkId, NetworkName};
 use weft_wiring::SegmentState;
 
 use crate::signals::Signals;
@@ -31,9 +32,9 @@ const BURST: Duration = Duration::from_millis(5);
 /// The networks of this host.
 pub struct Found {
     /// Those that have devices here.
-    pub with_devices: watch::Receiver<BTreeSet<NetworkName>>,
+    pub with_devices: watch::Receiver<BTreeSet<NetworkId>>,
     /// Those whose definition is known here.
-    pub with_definition: watch::Receiver<BTreeSet<NetworkName>>,
+    pub with_definition: watch::Receiver<BTreeSet<NetworkId>>,
 }
 
 /// Starts to watch `data_dir`, with one instance of inotify: a user has 128 of them by default.
@@ -73,10 +74,10 @@ struct Directory {
 impl Directory {
     async fn follow(
         mut self,
-        devices: watch::Sender<BTreeSet<NetworkName>>,
-        definitions: watch::Sender<BTreeSet<NetworkName>>,
+        devices: watch::Sender<BTreeSet<NetworkId>>,
+        definitions: watch::Sender<BTreeSet<NetworkId>>,
     ) {
-        let mut valid = BTreeSet::new();
+        let (mut noted, mut known) = (Ids::default(), Ids::default());
         loop {
             let names = directories(&self.data_dir);
             for name in &names {
@@ -90,14 +91,24 @@ impl Directory {
             }
             self.watched.retain(|_, name| names.contains(name));
             // A note counts if it was written in this namespace; it never becomes invalid in place.
-            valid.retain(|name| names.contains(name) && self.dir(name).segment().exists());
-            let unknown: Vec<&NetworkName> = names.difference(&valid).collect();
-            let made = |name: &&NetworkName| SegmentState::read(&self.data_dir, name).is_some();
-            let new: BTreeSet<NetworkName> = unknown.into_iter().filter(made).cloned().collect();
-            valid.extend(new);
-            let known = names.into_iter().filter(|name| self.dir(name).definition().exists());
-            replace(&definitions, known.collect());
-            replace(&devices, valid.clone());
+            let of_note = |name: &NetworkName| SegmentState::read(&self.data_dir, name);
+            let made = noted.of(
+                &names,
+                |name| self.dir(name).segment(),
+                |name| of_note(name).map(|state| state.network.id()),
+            );
+            let defined = known.of(
+                &names,
+                |name| self.dir(name).definition(),
+                |name| {
+                    networks::cached(&self.data_dir, name)
+                        .ok()
+                        .flatten()
+                        .map(|network| network.id())
+                },
+            );
+            replace(&definitions, defined);
+            replace(&devices, made);
             tokio::select! {
                 () = self.changed() => {}
                 () = definitions.closed() => return,
@@ -158,7 +169,33 @@ impl Directory {
     }
 }
 
-fn replace(sender: &watch::Sender<BTreeSet<NetworkName>>, names: BTreeSet<NetworkName>) {
+/// The networks that files are about, by the files as they were when they were read.
+#[derive(Default)]
+struct Ids(HashMap<NetworkName, (Inode, Option<NetworkId>)>);
+
+impl Ids {
+    /// The networks of the files of `names`. A file is read again once another is in its place.
+    fn of(
+        &mut self,
+        names: &BTreeSet<NetworkName>,
+        path: impl Fn(&NetworkName) -> PathBuf,
+        read: impl Fn(&NetworkName) -> Option<NetworkId>,
+    ) -> BTreeSet<NetworkId> {
+        self.0.retain(|name, _| names.contains(name));
+        for name in names {
+            let Some(inode) = Inode::at(&path(name)) else {
+                self.0.remove(name);
+                continue;
+            };
+            if self.0.get(name).is_none_or(|(seen, id)| *seen != inode || id.is_none()) {
+                self.0.insert(name.clone(), (inode, read(name)));
+            }
+        }
+        self.0.values().filter_map(|(_, id)| id.clone()).collect()
+    }
+}
+
+fn replace(sender: &watch::Sender<BTreeSet<NetworkId>>, names: BTreeSet<NetworkId>) {
     sender.send_if_modified(|known| {
         let changed = *known != names;
         *known = names;

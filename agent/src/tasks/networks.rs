@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use log::info;
 use tokio::sync::watch;
-use weft_model::NetworkName;
+use weft_model::NetworkId;
 
 use super::{devices, peers};
 use crate::Agent;
@@ -13,17 +13,17 @@ use crate::supervisor::Supervisor;
 /// Keeps one task running for each of the networks in `found`. `what` names it in the log.
 pub async fn run<F: Future<Output = ()> + Send + 'static>(
     what: &str,
-    mut found: watch::Receiver<BTreeSet<NetworkName>>,
-    start: impl Fn(&NetworkName) -> F,
+    mut found: watch::Receiver<BTreeSet<NetworkId>>,
+    start: impl Fn(&NetworkId) -> F,
 ) {
     let mut supervisor = Supervisor::default();
     let mut known = BTreeSet::new();
     loop {
         let now = found.borrow_and_update().clone();
-        for name in now.difference(&known) {
+        for NetworkId { name, .. } in now.difference(&known) {
             info!("network {name}: managing its {what}");
         }
-        for name in known.difference(&now) {
+        for NetworkId { name, .. } in known.difference(&now) {
             info!("network {name}: no longer managing its {what}");
         }
         known = now;
@@ -38,21 +38,21 @@ pub async fn run<F: Future<Output = ()> + Send + 'static>(
 }
 
 /// Keeps devices and peers of the networks in `found` as they should be.
-pub async fn connect(agent: &Agent, found: watch::Receiver<BTreeSet<NetworkName>>) {
+pub async fn connect(agent: &Agent, found: watch::Receiver<BTreeSet<NetworkId>>) {
     run("devices and peers", found, connected(agent)).await;
 }
 
 /// Starts the task that keeps devices and peers of a network as they should be.
-fn connected(agent: &Agent) -> impl Fn(&NetworkName) -> DevicesAndPeers {
+fn connected(agent: &Agent) -> impl Fn(&NetworkId) -> DevicesAndPeers {
     let agent = agent.clone();
-    move |name| {
-        let (agent, name) = (agent.clone(), name.clone());
+    move |id| {
+        let (agent, id) = (agent.clone(), id.clone());
         Box::pin(async move {
             let (state, made) = watch::channel(None);
             // What fails in one does not stop the other.
             tokio::select! {
-                () = devices::keep(agent.clone(), name.clone(), state) => {}
-                () = peers::keep(agent, name, made) => {}
+                () = devices::keep(agent.clone(), id.clone(), state) => {}
+                () = peers::keep(agent, id, made) => {}
             }
         })
     }

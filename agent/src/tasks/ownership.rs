@@ -16,7 +16,7 @@ use weft_cluster::watcher::{self, Watched};
 use weft_cluster::{ClusterError, NetworkView, networks as definitions};
 use weft_files::FileError;
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Block, LoanId, NetworkName, NodeName, device};
+use weft_model::{Block, LoanId, NetworkId, NetworkName, NodeName, device};
 use weft_wiring::{Host, OwnAddress, SegmentState, WiringError};
 
 use super::networks;
@@ -33,11 +33,11 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Keeps a block manager at work for each network that this node knows. A single node has no other
 /// to agree with.
-pub async fn run(agent: &Agent, known: watch::Receiver<BTreeSet<NetworkName>>) {
+pub async fn run(agent: &Agent, known: watch::Receiver<BTreeSet<NetworkId>>) {
     if agent.host.cluster().is_single_node() {
         return std::future::pending().await;
     }
-    networks::run("blocks", known, |name| keep(agent.clone(), name.clone())).await;
+    networks::run("blocks", known, |id| keep(agent.clone(), id.clone())).await;
 }
 
 /// The block manager of a network, and the containers whose loss was reported.
@@ -48,17 +48,18 @@ struct Work {
     own: (Vec<Block>, Vec<LoanId>),
 }
 
-/// Manages the ownership of network `name` for as long as the future is polled.
-async fn keep(agent: Agent, name: NetworkName) {
+/// Manages the ownership of network `id` for as long as the future is polled.
+async fn keep(agent: Agent, id: NetworkId) {
+    let name = id.name.clone();
     let config = agent.host.config();
     let data_dir = config.data_dir.clone();
     let policy = Policy { release_after: config.release_after };
     let cluster = agent.host.cluster().clone();
-    let manager = BlockManager::new(cluster, data_dir.clone(), name.clone(), policy);
+    let manager = BlockManager::new(cluster, data_dir.clone(), id.clone(), policy);
     let mut work = Work { manager, reported: BTreeSet::new(), own: (vec![], vec![]) };
     let mut reservations = agent.reservations.subscribe();
     let mut own = None;
-    let mut views = agent.watcher.network(&name);
+    let mut views = agent.watcher.network(&id);
     let mut all_requests = agent.watcher.requests();
     let mut requests = None;
     let mut next = Instant::now();
@@ -67,7 +68,7 @@ async fn keep(agent: Agent, name: NetworkName) {
         let is_due = tokio::select! {
             () = watcher::changed(&mut views) => true,
             () = watcher::changed(&mut all_requests) => {
-                requests_of(&name, &mut all_requests) != requests
+                requests_of(&id, &mut all_requests) != requests
             }
             () = reservations.changed(&name) => {
                 // A block may have become idle.
@@ -79,7 +80,7 @@ async fn keep(agent: Agent, name: NetworkName) {
         if !is_due {
             continue;
         }
-        requests = requests_of(&name, &mut all_requests);
+        requests = requests_of(&id, &mut all_requests);
         let view = views.borrow_and_update().clone();
         let mut is_done = false;
         if let (Some(view), Some(requests)) = (view, requests.clone()) {
@@ -107,9 +108,9 @@ async fn keep(agent: Agent, name: NetworkName) {
 }
 
 /// Requests to this node for addresses of the network, once the store has answered.
-fn requests_of(name: &NetworkName, all: &mut Watched<Requests>) -> Option<NetworkRequests> {
+fn requests_of(id: &NetworkId, all: &mut Watched<Requests>) -> Option<NetworkRequests> {
     let all = all.borrow_and_update().clone()?;
-    Some(all.get(name).cloned().unwrap_or_default())
+    Some(all.get(id).cloned().unwrap_or_default())
 }
 
 /// Returns whether the round went well.
@@ -118,7 +119,7 @@ fn report_round(name: &NetworkName, done: Result<(), WiringError>) -> bool {
         Ok(()) => true,
         // It is being removed, and so will be what this host has of it.
         Err(WiringError::Allocator(AllocatorError::Cluster(
-            error @ ClusterError::NoSuchNetwork { .. },
+            error @ (ClusterError::NoSuchNetwork { .. } | ClusterError::Removed { .. }),
         ))) => {
             debug!("{error}");
             false

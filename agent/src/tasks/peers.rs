@@ -10,7 +10,7 @@ use log::{info, warn};
 use tokio::sync::watch;
 use weft_cluster::watcher;
 use weft_datapath::peers::PeerTable;
-use weft_model::NetworkName;
+use weft_model::NetworkId;
 use weft_wiring::{SegmentState, WiringError};
 
 use crate::{Agent, off_thread};
@@ -36,14 +36,15 @@ struct Programmed {
     table: PeerTable,
 }
 
-/// Keeps the peers of network `name` current for as long as the future is polled. `made` tells the
+/// Keeps the peers of network `id` current for as long as the future is polled. `made` tells the
 /// devices, and how often they were checked for a reason.
-pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Made>) {
+pub async fn keep(agent: Agent, id: NetworkId, mut made: watch::Receiver<Made>) {
     if agent.host.cluster().is_single_node() {
         return std::future::pending().await;
     }
     let mut members = agent.watcher.members();
-    let mut view = agent.watcher.network(&name);
+    let mut view = agent.watcher.network(&id);
+    let name = id.name;
     let mut programmed: Option<Programmed> = None;
     let mut here = agent.here.subscribe();
     let mut due = Instant::now() + SLOW;
@@ -114,6 +115,6 @@ pub async fn keep(agent: Agent, name: NetworkName, mut made: watch::Receiver<Mad
     }
 }
 
-fn report(name: &NetworkName, error: &WiringError, retry: Duration) {
+fn report(name: &weft_model::NetworkName, error: &WiringError, retry: Duration) {
     warn!("network {name}: {error}; its peers are programmed again in {} s", retry.as_secs());
 }

@@ -79,7 +79,7 @@ impl Seeder {
 
     /// Blocks of the network that no node owns, lowest first.
     pub(crate) fn free_blocks(&self, network: &Network) -> Result<Vec<Block>> {
-        let owned = self.runtime.block_on(self.cluster.blocks(network.name()))?;
+        let owned = self.runtime.block_on(self.cluster.blocks(&network.id()))?;
         let owned: BTreeSet<Block> = owned.into_keys().collect();
         let all = network.pools().flat_map(|(index, pool)| Block::all_of(index, pool));
         Ok(all.filter(|block| !owned.contains(block)).collect())
@@ -120,7 +120,7 @@ impl Seeder {
 
     /// Gives a block back, as its owner does when it has been idle.
     pub(crate) fn release(&self, network: &Network, block: &Block) -> Result<()> {
-        let key = keys::block(network.name(), block);
+        let key = keys::block(&network.id(), block);
         let Op::Check { expected: Expected::Revision(revision), .. } =
             self.unchanged(key.clone())?
         else {
@@ -157,7 +157,7 @@ impl Seeder {
 
 fn create_block(network: &Network, block: &Block, owner: &NodeName) -> Result<Op> {
     let record = BlockRecord { node: owner.clone(), generation: 0 };
-    Ok(Op::create(keys::block(network.name(), block), typed::encode(&record)?))
+    Ok(Op::create(keys::block(&network.id(), block), typed::encode(&record)?))
 }
 
 fn vtep(number: u32) -> IpAddr {

@@ -13,7 +13,7 @@ use weft_cluster::view::NetworkRequests;
 use weft_cluster::{Cluster, NetworkView, networks};
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Counts;
-use weft_model::{Block, LoanId, Network, NetworkName};
+use weft_model::{Block, LoanId, Network, NetworkId};
 use weft_store::{Op, keys};
 
 use crate::claim::{Claimed, Target, count_blocks};
@@ -34,7 +34,7 @@ pub struct Policy {
 pub struct BlockManager {
     cluster: Cluster,
     data_dir: PathBuf,
-    network: NetworkName,
+    network: NetworkId,
     policy: Policy,
     idle_since: BTreeMap<Block, Duration>,
     /// Since when requests to this node stand answered.
@@ -47,7 +47,7 @@ pub struct BlockManager {
 
 impl BlockManager {
     /// The block manager of `network` on the node with this data directory.
-    pub fn new(cluster: Cluster, data_dir: PathBuf, network: NetworkName, policy: Policy) -> Self {
+    pub fn new(cluster: Cluster, data_dir: PathBuf, network: NetworkId, policy: Policy) -> Self {
         Self {
             cluster,
             data_dir,
@@ -73,7 +73,8 @@ impl BlockManager {
         view: &NetworkView,
         requests: &NetworkRequests,
     ) -> Result<(), AllocatorError> {
-        let Some(network) = networks::cached(&self.data_dir, &self.network)? else {
+        let cached = networks::cached(&self.data_dir, &self.network.name)?;
+        let Some(network) = cached.filter(|network| network.id() == self.network) else {
             return Ok(());
         };
         let ledger = Ledger::open(&self.data_dir, network)?;
@@ -138,7 +139,7 @@ impl BlockManager {
             }
             let ledger = self.reopen(ledger)?;
             ownership::claim(&self.cluster, ledger, Target::Exactly(*block), &lock).await?;
-            info!("network {}: block {block} was this node's already", self.network);
+            info!("network {}: block {block} was this node's already", self.network.name);
         }
         Ok(())
     }
@@ -160,7 +161,7 @@ impl BlockManager {
         if let (_, Claimed::Own(block)) =
             ownership::claim(&self.cluster, ledger, Target::AnyBlock, &lock).await?
         {
-            info!("network {}: block {block} is claimed ahead", self.network);
+            info!("network {}: block {block} is claimed ahead", self.network.name);
         }
         Ok(())
     }
@@ -188,9 +189,9 @@ impl BlockManager {
             }
             let lock = ownership::lock_claims(&self.cluster, ledger).await?;
             if ownership::release(&self.cluster, ledger, block, &lock).await? {
-                info!("network {}: idle block {block} is given back", self.network);
+                info!("network {}: idle block {block} is given back", self.network.name);
             } else {
-                warn!("network {}: idle block {block} could not be given back", self.network);
+                warn!("network {}: idle block {block} could not be given back", self.network.name);
             }
             self.idle_since.remove(block);
             kept -= 1;

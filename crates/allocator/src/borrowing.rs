@@ -106,7 +106,7 @@ pub(crate) async fn borrow(
 /// The nodes that own blocks of the network and whose agents are alive, in random order.
 async fn lenders(cluster: &Cluster, ledger: &Ledger) -> Result<Vec<NodeName>, AllocatorError> {
     let members = cluster.members().await?;
-    let owners = cluster.owners(ledger.network().name()).await?;
+    let owners = cluster.owners(&ledger.network().id()).await?;
     let alive = |name: &NodeName| members.get(name).is_some_and(|member| member.alive);
     let mut lenders: Vec<NodeName> =
         owners.into_keys().filter(|name| name != cluster.node() && alive(name)).collect();
@@ -128,7 +128,7 @@ async fn ask(
     let name = ledger.network().name();
     let id = LoanId::new(cluster.environment().random());
     let borrowing = Borrowing::begin(ledger, id, lender)?;
-    let (_, network_revision) = cluster.existing_network(name).await?;
+    let (_, network_revision) = cluster.current(ledger.network()).await?;
     let node_revision = cluster.register(None).await?;
     let record = LoanRecord {
         borrower: cluster.node().clone(),
@@ -140,12 +140,13 @@ async fn ask(
     let ops = [
         unchanged(keys::network(name), network_revision),
         unchanged(keys::node(cluster.node()), node_revision),
-        Op::create(keys::request(lender, name, id), typed::encode(&record)?),
+        Op::create(keys::request(lender, &ledger.network().id(), id), typed::encode(&record)?),
     ];
     if let TxnOutcome::Conflict { .. } = cluster.store().transact(&ops).await? {
         return Err(ClusterError::Contended { network: name.clone() }.into());
     }
-    let Some(answer) = answer(cluster, &keys::request(lender, name, id)).await? else {
+    let Some(answer) = answer(cluster, &keys::request(lender, &ledger.network().id(), id)).await?
+    else {
         return Ok(Asked::Silent);
     };
     let asked = match answer {
@@ -160,8 +161,10 @@ async fn ask(
     };
     if let Asked::Lent(_) = asked {
         // The loan stands; that the request goes too is only tidy.
-        if let Err(error) =
-            cluster.store().transact(&[Op::delete(keys::request(lender, name, id))]).await
+        if let Err(error) = cluster
+            .store()
+            .transact(&[Op::delete(keys::request(lender, &ledger.network().id(), id))])
+            .await
         {
             debug!("loan {id}: its request stays for the agent to remove: {error}");
             return Ok(asked);

@@ -4,7 +4,7 @@ use log::{debug, warn};
 use weft_cluster::Cluster;
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{
-    Block, HostNumber, Network, NetworkName, PoolIndex, Sticky, StickyId, StickyRecord,
+    Block, HostNumber, Network, NetworkId, PoolIndex, Sticky, StickyId, StickyRecord,
 };
 use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
@@ -35,7 +35,7 @@ pub(crate) async fn remember(
     let (pool, host) = (reservation.pool, reservation.host);
     let record = typed::encode(&StickyRecord { sticky: sticky.clone(), pool, host })?;
     let expected = known.as_ref().map_or(Expected::Absent, |e| Expected::Revision(e.revision));
-    let key = keys::identity(network.name(), sticky.id());
+    let key = keys::identity(&network.id(), sticky.id());
     let mut ops = vec![Op::Write { key, expected, value: record.clone() }];
     let of_block = block_key(network, sticky.id(), pool, host);
     let before = known.and_then(|entry| typed::decode::<StickyRecord>(&entry).ok());
@@ -52,13 +52,13 @@ pub(crate) async fn remember(
 
 /// Key of an identity's address below the block that holds it.
 fn block_key(network: &Network, id: StickyId, pool: PoolIndex, host: HostNumber) -> Option<String> {
-    Some(keys::sticky(network.name(), &network.block_at(pool, host)?, id))
+    Some(keys::sticky(&network.id(), &network.block_at(pool, host)?, id))
 }
 
 /// Addresses of a block that identities had last: they may come back for them.
 pub(crate) async fn of_block(
     cluster: &Cluster,
-    network: &NetworkName,
+    network: &NetworkId,
     block: &Block,
 ) -> Result<Vec<(HostNumber, Sticky)>, AllocatorError> {
     let mut kept = vec![];
@@ -92,7 +92,7 @@ async fn expire_one(
     let network = ledger.network();
     let mut forgotten = None;
     if let Holder::Kept { sticky, .. } = &reservation.holder {
-        let key = keys::identity(network.name(), sticky.id());
+        let key = keys::identity(&network.id(), sticky.id());
         let (pool, host) = (reservation.pool, reservation.host);
         if let Some(entry) = cluster.store().get(&key).await?.entry {
             let record: StickyRecord = typed::decode(&entry)?;

@@ -77,7 +77,7 @@ async fn answer_one(
     };
     let (pool, host) = (reservation.pool, reservation.host);
     let block = block_of(ledger, &reservation)?;
-    let owned = cluster.block_record(name, &block).await?;
+    let owned = cluster.block_record(&ledger.network().id(), &block).await?;
     let Some(owned) = owned.filter(|owned| owned.record.node == *cluster.node()) else {
         // What the ledger believes is out of date, and will be put right.
         return refuse(cluster, ledger, id, requested, "it lost the block just now", false).await;
@@ -85,10 +85,10 @@ async fn answer_one(
     let granted =
         LoanRecord { answer: Some(LoanAnswer::Granted { pool, host }), ..requested.record.clone() };
     let mut ops = vec![
-        unchanged(keys::block(name, &block), owned.revision),
+        unchanged(keys::block(&ledger.network().id(), &block), owned.revision),
         unchanged(borrower, member.revision),
         Op::update(
-            keys::request(cluster.node(), name, id),
+            keys::request(cluster.node(), &ledger.network().id(), id),
             requested.revision,
             typed::encode(&granted)?,
         ),
@@ -101,7 +101,7 @@ async fn answer_one(
             loan: Some(id),
         };
         for address in addresses.iter() {
-            let key = keys::endpoint(name, &block, address);
+            let key = keys::endpoint(&ledger.network().id(), &block, address);
             ops.push(Op::create(key, typed::encode(&endpoint)?));
         }
     }
@@ -127,7 +127,7 @@ async fn refuse(
 ) -> Result<(), AllocatorError> {
     let answer = Some(LoanAnswer::Refused { reason: reason.to_owned(), by_itself });
     let refused = LoanRecord { answer, ..requested.record.clone() };
-    let key = keys::request(cluster.node(), ledger.network().name(), id);
+    let key = keys::request(cluster.node(), &ledger.network().id(), id);
     let expected = Expected::Revision(requested.revision);
     cluster.store().compare_and_set(&key, expected, typed::encode(&refused)?).await?;
     Ok(())
@@ -162,23 +162,23 @@ async fn reclaim_one(
     reservation: &Reservation,
     loan: Option<LoanId>,
 ) -> Result<(), AllocatorError> {
-    let name = ledger.network().name();
+    let id = ledger.network().id();
     let block = block_of(ledger, reservation)?;
     if !ledger.owns(&block) {
         // The block is another node's, which manages the address from now on.
         release::free(ledger, reservation, Reason::Superseded)?;
         return Ok(());
     }
-    let owned = cluster.block_record(name, &block).await?;
+    let owned = cluster.block_record(&id, &block).await?;
     let Some(owned) = owned.filter(|owned| owned.record.node == *cluster.node()) else {
         return Ok(());
     };
-    let mut ops = vec![renewed(name, &block, &owned)?];
+    let mut ops = vec![renewed(&id, &block, &owned)?];
     for address in &reservation.addresses {
-        ops.push(Op::check(keys::endpoint(name, &block, *address), Expected::Absent));
+        ops.push(Op::check(keys::endpoint(&id, &block, *address), Expected::Absent));
     }
-    if let Some(id) = loan {
-        ops.push(Op::check(keys::request(cluster.node(), name, id), Expected::Absent));
+    if let Some(loan) = loan {
+        ops.push(Op::check(keys::request(cluster.node(), &id, loan), Expected::Absent));
     }
     if cluster.store().transact(&ops).await? == TxnOutcome::Committed {
         release::free(ledger, reservation, Reason::Returned)?;

@@ -14,7 +14,7 @@ use weft_files::FileLock;
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Away;
 use weft_model::block::BlockRecord;
-use weft_model::{Block, Endpoint, NetworkName};
+use weft_model::{Block, Endpoint, NetworkId};
 use weft_store::{Op, Revision, TxnOutcome, keys, typed};
 
 use crate::claim::{Action, Claim, Claimed, Event, Target};
@@ -56,7 +56,7 @@ pub async fn claim(
 ) -> Result<(Ledger, Claimed), AllocatorError> {
     let name = ledger.network().name().clone();
     for _ in 0..DEFINITION_TRIES {
-        let (network, revision) = cluster.existing_network(&name).await?;
+        let (network, revision) = cluster.current(ledger.network()).await?;
         if &network != ledger.network() {
             cache(ledger.data_dir(), &network)?;
             ledger = Ledger::open(ledger.data_dir(), network)?;
@@ -77,8 +77,8 @@ async fn drive(
     target: Target,
 ) -> Result<Option<Claimed>, AllocatorError> {
     let network = ledger.network();
-    let name = network.name().clone();
-    let (network_key, node_key) = (keys::network(&name), keys::node(cluster.node()));
+    let id = network.id();
+    let (network_key, node_key) = (keys::network(&id.name), keys::node(cluster.node()));
     let mut node_revision = cluster.register(None).await?;
     let (mut claim, mut action) = Claim::new(network, cluster.node(), target, ledger.blocks()?);
     let mut records = std::collections::BTreeMap::new();
@@ -86,8 +86,8 @@ async fn drive(
         let write = match action {
             Action::List => {
                 records = match target {
-                    Target::AnyBlock => cluster.block_records(&name).await?,
-                    Target::Exactly(block) => cluster.block_records_at(&name, &block).await?,
+                    Target::AnyBlock => cluster.block_records(&id).await?,
+                    Target::Exactly(block) => cluster.block_records_at(&id, &block).await?,
                 };
                 let owners =
                     records.iter().map(|(block, stored)| (*block, stored.record.node.clone()));
@@ -95,11 +95,11 @@ async fn drive(
                 continue;
             }
             Action::Create(block) => Op::create(
-                keys::block(&name, &block),
+                keys::block(&id, &block),
                 typed::encode(&BlockRecord { node: cluster.node().clone(), generation: 0 })?,
             ),
             Action::Adopt(block) => match records.get(&block) {
-                Some(stored) => renewed(&name, &block, stored)?,
+                Some(stored) => renewed(&id, &block, stored)?,
                 None => {
                     action = claim.next(Event::Adopted(false));
                     continue;
@@ -116,6 +116,8 @@ async fn drive(
         let ops = cluster.with_revisions(vec![
             unchanged(network_key.clone(), network_revision),
             unchanged(node_key.clone(), node_revision),
+            // After a reboot the node knows by this where to look for blocks of its own.
+            Op::put(keys::owned(cluster.node(), &id), typed::encode(&true)?),
             write,
         ]);
         let done = match cluster.store().transact(&ops).await? {
@@ -138,7 +140,7 @@ async fn drive(
 /// The write by which an owner decides something about its block: a decision that was made from the
 /// same reading of the record fails from then on.
 pub(crate) fn renewed(
-    network: &NetworkName,
+    network: &NetworkId,
     block: &Block,
     stored: &Stored<BlockRecord>,
 ) -> Result<Op, AllocatorError> {
@@ -155,7 +157,7 @@ async fn enter(cluster: &Cluster, ledger: &Ledger, block: &Block) -> Result<(), 
     let mut away = vec![];
     let mut used = ledger.was_lost(block);
     if !cluster.is_single_node() {
-        for (address, stored) in cluster.endpoints_of_block(network.name(), block).await? {
+        for (address, stored) in cluster.endpoints_of_block(&network.id(), block).await? {
             let Some((_, host)) = network.locate(address) else { continue };
             used = true;
             let Endpoint { node, loan, .. } = stored.record;
@@ -164,7 +166,7 @@ async fn enter(cluster: &Cluster, ledger: &Ledger, block: &Block) -> Result<(), 
             }
         }
     }
-    let kept = identities::of_block(cluster, network.name(), block).await?;
+    let kept = identities::of_block(cluster, &network.id(), block).await?;
     if used || !kept.is_empty() {
         ledger.add_used_block(block, &away, &kept)?;
     } else {
@@ -181,7 +183,8 @@ pub async fn release(
     _lock: &ClaimLock,
 ) -> Result<bool, AllocatorError> {
     let name = ledger.network().name();
-    let Some(stored) = cluster.block_record(name, block).await? else {
+    let id = ledger.network().id();
+    let Some(stored) = cluster.block_record(&id, block).await? else {
         return Ok(false);
     };
     if stored.record.node != *cluster.node() || !ledger.remove_idle_block(block)? {
@@ -189,7 +192,7 @@ pub async fn release(
     }
     // From here on no node may use the block. If the answer is lost, or this process dies, the
     // block is found in the store and adopted, or given back then.
-    let ops = vec![Op::delete_if(keys::block(name, block), stored.revision)];
+    let ops = vec![Op::delete_if(keys::block(&id, block), stored.revision)];
     match cluster.store().transact(&cluster.with_revisions(ops)).await? {
         TxnOutcome::Committed => Ok(true),
         TxnOutcome::Conflict { reason, .. } => {
@@ -207,7 +210,7 @@ pub async fn verify(
     lock: &ClaimLock,
 ) -> Result<(), AllocatorError> {
     let name = ledger.network().name().clone();
-    let owners = cluster.blocks(&name).await?;
+    let owners = cluster.blocks(&ledger.network().id()).await?;
     let missing = |block: &Block| owners.get(block) != Some(cluster.node());
     for block in ledger.blocks()?.into_iter().filter(missing) {
         ledger.note_possible_loss(&block)?;

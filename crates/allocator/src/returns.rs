@@ -21,10 +21,10 @@ pub async fn tidy(
     ledger: &Ledger,
     view: &NetworkView,
 ) -> Result<(), AllocatorError> {
-    let name = ledger.network().name();
+    let network = ledger.network().id();
     for Abandoned { id, lender, lock } in abandoned(ledger)? {
         if let Some(lender) = lender {
-            withdraw(cluster, &keys::request(&lender, name, id)).await?;
+            withdraw(cluster, &keys::request(&lender, &network, id)).await?;
         }
         // A grant that the view does not show yet is given back below, when it does.
         files::remove(lock.path())?;
@@ -80,10 +80,10 @@ async fn give_back(
         if stored.record.loan != Some(id) || stored.record.node != *cluster.node() {
             continue;
         }
-        let key = keys::endpoint(name, &block, *address);
+        let key = keys::endpoint(&network.id(), &block, *address);
         ops.push(Op::delete_if(key, stored.revision));
         if let Some(lender) = &stored.record.lender {
-            let request = Op::delete(keys::request(lender, name, id));
+            let request = Op::delete(keys::request(lender, &network.id(), id));
             if !ops.contains(&request) {
                 ops.push(request);
             }
@@ -103,10 +103,10 @@ async fn give_back(
 async fn is_gone(cluster: &Cluster, ledger: &Ledger, id: LoanId) -> Result<bool, AllocatorError> {
     // A store that was emptied has no endpoints either: that is no reason to disconnect a
     // container.
-    if cluster.network(ledger.network().name()).await?.is_none() {
+    if cluster.network_unless_removed(&ledger.network().id()).await?.is_none() {
         return Ok(false);
     }
-    let endpoints = cluster.endpoints(ledger.network().name()).await?;
+    let endpoints = cluster.endpoints(&ledger.network().id()).await?;
     Ok(!endpoints.values().any(|stored| stored.record.loan == Some(id)))
 }
 

@@ -23,7 +23,8 @@ pub async fn reserve(
 ) -> Result<Reservation, AllocatorError> {
     let ledger_network = ledger.network().clone();
     let name = ledger_network.name().clone();
-    let known = cluster.store().get(&keys::identity(&name, sticky.id())).await?.entry;
+    let known =
+        cluster.store().get(&keys::identity(&ledger_network.id(), sticky.id())).await?.entry;
     let record = known.as_ref().map(typed::decode::<StickyRecord>).transpose();
     let record = record.unwrap_or_else(|error| {
         warn!("{error}; {} gets another address", sticky.identity);

@@ -100,14 +100,49 @@ pub enum ClusterError {
     },
     /// The store has no record of this node, although it was registered.
     #[error(
-        "the {store} has no record of this node, {node}: it was emptied or restored, or the node \
-         was removed; what this host has of its networks is kept"
+        "the {store} has neither network {network} nor a record of its removal: it was emptied or \
+         restored; what this host has of the network is kept, and weftd writes it back"
     )]
     NotInStore {
+        /// The network.
+        network: NetworkName,
         /// The cluster store.
         store: String,
-        /// This node.
-        node: NodeName,
+    },
+    /// The store has another network of that name, and no record that this node's was removed.
+    #[error(
+        "network {network} in the {store} is another one than this host's: the store was emptied, \
+         and the network was made again before this host could write its own back; delete this \
+         host's containers in {network}, and its weftd joins the new one"
+    )]
+    AnotherNetwork {
+        /// The network.
+        network: NetworkName,
+        /// The cluster store.
+        store: String,
+    },
+    /// The network that this host has was removed.
+    #[error(
+        "network {network} was removed from the cluster, and this host still has it; delete its \
+         containers here, and weftd takes it away"
+    )]
+    Removed {
+        /// The network.
+        network: NetworkName,
+    },
+    /// The VNI is that of a network that was removed and that some nodes have not left.
+    #[error(
+        "vni {vni} is still that of network {owner}, which was removed and which node {nodes} has \
+         not left; delete the containers there and start weftd, or remove the node, or choose \
+         another vni"
+    )]
+    VniNotFree {
+        /// The VNI.
+        vni: u32,
+        /// The removed network.
+        owner: NetworkName,
+        /// The nodes that have not left it.
+        nodes: String,
     },
     /// There is no node by this name.
     #[error("the {store} knows no node called {node}; `weftctl node list` shows those it knows")]
@@ -158,6 +193,8 @@ impl ClusterError {
         match self {
             Self::Store(error) => error.is_retryable(),
             Self::NotInStore { .. }
+            | Self::AnotherNetwork { .. }
+            | Self::Removed { .. }
             | Self::File(FileError::Locked { .. })
             | Self::Contended { .. }
             | Self::Busy { .. } => true,
@@ -174,6 +211,7 @@ impl ClusterError {
                 | Self::NoSuchNetwork { .. }
                 | Self::Contradiction { .. }
                 | Self::VniTaken { .. }
+                | Self::VniNotFree { .. }
                 | Self::NameTaken { .. }
         )
     }

@@ -4,13 +4,16 @@
 //! changes in a definition is that pools are added at its end; where the agent runs it keeps the
 //! cache current, and without it every claim of a block does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use log::warn;
 use weft_files::{self as files, FileError};
 use weft_ledger::layout::{NetworkDir, networks_dir};
 use weft_model::pool::PoolRecord;
-use weft_model::{ModelError, Network, NetworkName, NetworkSpec, NodeName, Vni};
+use weft_model::{
+    Incarnation, ModelError, Network, NetworkId, NetworkName, NetworkSpec, NodeName, Vni,
+};
 use weft_store::{Entry, Expected, MAX_OPS, Op, Revision, TxnOutcome, keys, typed};
 
 use crate::{Cluster, ClusterError, view};
@@ -58,11 +61,13 @@ pub async fn resolve(
     {
         return Ok(network);
     }
-    // Where the cache contradicts the configuration, the store decides who is out of date.
-    let network = match cluster.network(name).await? {
-        Some((network, _)) => network,
-        None if spec.can_create() => cluster.create_network(name, spec).await?,
-        None => return Err(cluster.no_such_network(name)),
+    // Where the cache contradicts the configuration, the store decides who is out of date. What the
+    // store has lost and this node has is not made again as another network.
+    let network = match (cached(data_dir, name)?, cluster.network(name).await?) {
+        (Some(known), _) => cluster.current(&known).await?.0,
+        (None, Some((network, _))) => network,
+        (None, None) if spec.can_create() => cluster.create_network(name, spec).await?,
+        (None, None) => return Err(cluster.no_such_network(name)),
     };
     agree(&network, spec)?;
     cache(data_dir, &network)?;
@@ -76,7 +81,10 @@ pub async fn renew(
     cluster: &Cluster,
     name: &NetworkName,
 ) -> Result<Network, ClusterError> {
-    let (network, _) = cluster.existing_network(name).await?;
+    let network = match cached(data_dir, name)? {
+        Some(known) => cluster.current(&known).await?.0,
+        None => cluster.existing_network(name).await?.0,
+    };
     cache(data_dir, &network)?;
     Ok(network)
 }
@@ -114,19 +122,68 @@ impl Cluster {
         ClusterError::NoSuchNetwork { network: name.clone(), store: self.store().describe() }
     }
 
-    /// Like [`Cluster::network`], for callers that would remove what this host has of a network
-    /// that is gone. Absence alone proves nothing: a store that was emptied lists no network
-    /// either, and no record of this node, which has registered before it made anything.
+    /// The network that this node knows as `id`, as it is in the cluster store now; nothing if it was
+    /// removed. Absence alone proves nothing: a store that was emptied lists no network either. What
+    /// is neither there nor recorded as removed is an error.
     pub async fn network_unless_removed(
         &self,
-        name: &NetworkName,
+        id: &NetworkId,
     ) -> Result<Option<(Network, Revision)>, ClusterError> {
-        let known = self.network(name).await?;
-        if known.is_none() && self.store().get(&keys::node(self.node())).await?.entry.is_none() {
-            let (store, node) = (self.store().describe(), self.node().clone());
-            return Err(ClusterError::NotInStore { store, node });
+        let known = self.network(&id.name).await?;
+        match known {
+            Some((network, revision)) if network.id() == *id => Ok(Some((network, revision))),
+            _ if self.is_removed(id).await? => Ok(None),
+            Some(_) => Err(ClusterError::AnotherNetwork {
+                network: id.name.clone(),
+                store: self.store().describe(),
+            }),
+            None => Err(ClusterError::NotInStore {
+                network: id.name.clone(),
+                store: self.store().describe(),
+            }),
         }
-        Ok(known)
+    }
+
+    /// Returns whether the cluster store says that this very network was removed.
+    pub async fn is_removed(&self, id: &NetworkId) -> Result<bool, ClusterError> {
+        Ok(self.store().get(&keys::removed(id)).await?.entry.is_some())
+    }
+
+    /// The definition of a network that this node has, as it is in the store now. One that the store
+    /// has lost is written back.
+    pub async fn current(&self, known: &Network) -> Result<(Network, Revision), ClusterError> {
+        let id = known.id();
+        match self.network_unless_removed(&id).await {
+            Err(ClusterError::NotInStore { .. }) => {}
+            found => {
+                let removed = || ClusterError::Removed { network: id.name.clone() };
+                return found?.ok_or_else(removed);
+            }
+        }
+        self.write_back(known).await?;
+        self.existing_network(&id.name).await
+    }
+
+    /// Writes the definition of a network of this node into a store that has lost it.
+    pub async fn write_back(&self, network: &Network) -> Result<(), ClusterError> {
+        let id = network.id();
+        let vni = keys::vni(network.vni());
+        let mut ops = vec![
+            Op::check(keys::removed(&id), Expected::Absent),
+            Op::create(keys::network(&id.name), typed::encode(network)?),
+        ];
+        match self.store().get(&vni).await?.entry {
+            None => ops.push(Op::create(vni, typed::encode(&id.to_string())?)),
+            Some(entry) if vni_owner(&entry) == Some(id.clone()) => {}
+            Some(entry) => {
+                let owner = vni_owner(&entry).map_or_else(|| "?".to_owned(), |id| id.to_string());
+                return Err(ClusterError::VniTaken { vni: network.vni().get(), owner });
+            }
+        }
+        // A conflict means that another node was faster, or that the network was removed.
+        self.store().transact(&ops).await?;
+        warn!("network {}: its definition was missing in the store and is written back", id.name);
+        Ok(())
     }
 
     /// All networks in the cluster store, by name.
@@ -150,14 +207,15 @@ impl Cluster {
                 agree(network, spec)?;
                 return Ok(network.clone());
             }
-            let vni = free_vni(&existing)?;
-            let network = spec.to_network(name, vni)?;
+            let incarnation = Incarnation::of(self.environment().random());
+            let vni = self.free_vni(incarnation).await?;
+            let network = spec.to_network(name, vni)?.with_incarnation(incarnation);
             if let Some(conflict) = existing.iter().find_map(|other| network.conflict_with(other)) {
                 return Err(conflict.into());
             }
             let ops = [
                 Op::create(keys::network(name), typed::encode(&network)?),
-                Op::create(keys::vni(network.vni()), typed::encode(name)?),
+                Op::create(keys::vni(network.vni()), typed::encode(&network.id().to_string())?),
                 counted(catalogue)?,
             ];
             match self.store().transact(&ops).await? {
@@ -205,43 +263,118 @@ impl Cluster {
     async fn check_vni(&self, spec: &NetworkSpec, name: &NetworkName) -> Result<(), ClusterError> {
         let Some(vni) = spec.vni else { return Ok(()) };
         let Some(entry) = self.store().get(&keys::vni(vni)).await?.entry else { return Ok(()) };
-        let owner: NetworkName = typed::decode(&entry)?;
-        if &owner == name {
+        let Some(owner) = vni_owner(&entry) else {
+            return Err(ClusterError::VniTaken { vni: vni.get(), owner: "?".into() });
+        };
+        if self.is_removed(&owner).await? {
+            let nodes = self.owners(&owner).await?.into_keys().map(|node| node.to_string());
+            return Err(ClusterError::VniNotFree {
+                vni: vni.get(),
+                owner: owner.name,
+                nodes: nodes.collect::<Vec<_>>().join(", "),
+            });
+        }
+        if &owner.name == name {
             return Ok(());
         }
-        Err(ClusterError::VniTaken { vni: vni.get(), owner: owner.to_string() })
+        Err(ClusterError::VniTaken { vni: vni.get(), owner: owner.name.to_string() })
     }
 
-    /// Removes network `name` from the cluster store, with all its blocks and endpoints.
+    /// A VNI that no network has, nor one that was removed and that some node has not left yet. The
+    /// search begins at a place of the network's own: the next network that is made does not get
+    /// the VNI that a host which has missed everything may still use.
+    async fn free_vni(&self, incarnation: Incarnation) -> Result<Vni, ClusterError> {
+        let taken: BTreeSet<String> = self
+            .store()
+            .list(keys::vnis_prefix())
+            .await?
+            .entries
+            .into_iter()
+            .map(|e| e.key)
+            .collect();
+        let mut vni = match self.is_single_node() {
+            true => Vni::FIRST_AUTOMATIC,
+            false => Vni::automatic(incarnation),
+        };
+        let first = vni;
+        while taken.contains(&keys::vni(vni)) {
+            vni = vni.next().unwrap_or(Vni::FIRST_AUTOMATIC);
+            if vni == first {
+                let reason = "all VNIs are in use".into();
+                let (key, value) = ("vni", Vni::MAX.to_string());
+                return Err(ModelError::Key { key, value, reason }.into());
+            }
+        }
+        Ok(vni)
+    }
+
+    /// Removes `network` from the cluster store. Nodes that own blocks of it learn of that and leave
+    /// it; the last one takes what is left of it.
     ///
     /// The caller has made sure that nobody uses it; see [`Cluster::owners`].
     pub async fn remove_network(&self, network: &Network) -> Result<(), ClusterError> {
-        let name = network.name();
-        // The definition goes first: from then on nobody can claim a block.
-        let ops = [Op::delete(keys::network(name)), Op::delete(keys::vni(network.vni()))];
-        if let TxnOutcome::Conflict { .. } = self.store().transact(&ops).await? {
-            return Err(ClusterError::Contended { network: name.clone() });
+        let id = network.id();
+        for _ in 0..CATALOGUE_TRIES {
+            let Some((_, revision)) = self.network_unless_removed(&id).await? else {
+                return self.forget_if_left(&id).await;
+            };
+            // From here on nobody can claim a block.
+            let ops = [
+                Op::delete_if(keys::network(&id.name), revision),
+                Op::put(keys::removed(&id), typed::encode(&network.vni().get())?),
+            ];
+            self.store().transact(&ops).await?;
+        }
+        Err(ClusterError::Contended { network: id.name })
+    }
+
+    /// Gives up all that this node has in a network that was removed.
+    pub async fn leave_network(&self, id: &NetworkId) -> Result<(), ClusterError> {
+        let blocks = self.block_records(id).await?.into_iter();
+        let own = blocks.filter(|(_, stored)| stored.record.node == *self.node());
+        let mut ops: Vec<Op> = own
+            .map(|(block, stored)| Op::delete_if(keys::block(id, &block), stored.revision))
+            .collect();
+        ops.push(Op::delete(keys::owned(self.node(), id)));
+        self.delete_each(ops).await?;
+        self.forget_if_left(id).await
+    }
+
+    /// Deletes what is left of a network that was removed and in which no node owns a block. Its
+    /// removal stays on record.
+    pub(crate) async fn forget_if_left(&self, id: &NetworkId) -> Result<(), ClusterError> {
+        if !self.is_removed(id).await? || !self.blocks(id).await?.is_empty() {
+            return Ok(());
         }
         let mut left = vec![];
         for prefix in [
-            keys::blocks_prefix(name),
-            keys::endpoints_prefix(name),
-            keys::sticky_prefix(name),
-            keys::identities_prefix(name),
+            keys::blocks_prefix(id),
+            keys::endpoints_prefix(id),
+            keys::sticky_prefix(id),
+            keys::identities_prefix(id),
         ] {
             left.extend(self.store().list(&prefix).await?.entries);
         }
         let of_this = |entry: &Entry| {
-            keys::request_of(&entry.key).is_some_and(|(_, network, _)| network == *name)
-                || keys::revision_of(&entry.key).is_some_and(|(network, _)| network == *name)
+            keys::request_of(&entry.key).is_some_and(|(_, network, _)| network == *id)
         };
         let requests = self.store().list(keys::requests_prefix()).await?.entries;
         left.extend(requests.into_iter().filter(of_this));
-        let revisions = self.store().list(keys::revisions_prefix()).await?.entries;
-        left.extend(revisions.into_iter().filter(of_this));
-        // As they were read: a network that is created again by this name meanwhile has keys of its
-        // own. One that has changed since then costs its transaction only.
-        let ops: Vec<Op> = left.into_iter().map(|e| Op::delete_if(e.key, e.revision)).collect();
+        if self.network(&id.name).await?.is_none() {
+            let of_name = |entry: &Entry| {
+                keys::revision_of(&entry.key).is_some_and(|(network, _)| network == id.name)
+            };
+            let revisions = self.store().list(keys::revisions_prefix()).await?.entries;
+            left.extend(revisions.into_iter().filter(of_name));
+        }
+        let vnis = self.store().list(keys::vnis_prefix()).await?.entries;
+        left.extend(vnis.into_iter().filter(|entry| vni_owner(entry).as_ref() == Some(id)));
+        let ops = left.into_iter().map(|e| Op::delete_if(e.key, e.revision)).collect();
+        self.delete_each(ops).await
+    }
+
+    /// Deletes as they were read, together where nothing has changed since.
+    async fn delete_each(&self, ops: Vec<Op>) -> Result<(), ClusterError> {
         for part in ops.chunks(MAX_OPS / 2) {
             if let TxnOutcome::Conflict { .. } = self.store().transact(part).await? {
                 for op in part {
@@ -255,7 +388,7 @@ impl Cluster {
     /// The nodes that own blocks of `network`, each with how many.
     pub async fn owners(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
     ) -> Result<BTreeMap<NodeName, usize>, ClusterError> {
         let mut owners = BTreeMap::new();
         for owner in self.blocks(network).await?.into_values() {
@@ -276,17 +409,7 @@ fn counted(entry: Option<Entry>) -> Result<Op, ClusterError> {
     Ok(Op::Write { key, expected, value: typed::encode(&(count + 1))? })
 }
 
-/// The lowest VNI that no network has, from where automatic numbering begins.
-fn free_vni(existing: &[Network]) -> Result<Vni, ClusterError> {
-    let mut vni = Vni::FIRST_AUTOMATIC;
-    while existing.iter().any(|network| network.vni() == vni) {
-        vni = vni.next().ok_or_else(|| {
-            ClusterError::Model(ModelError::Key {
-                key: "vni",
-                value: Vni::MAX.to_string(),
-                reason: "all VNIs are in use".into(),
-            })
-        })?;
-    }
-    Ok(vni)
+/// The network that an entry gives a VNI to.
+fn vni_owner(entry: &Entry) -> Option<NetworkId> {
+    typed::decode::<String>(entry).ok()?.parse().ok()
 }

@@ -1,8 +1,10 @@
 //! Removing a node from the cluster.
 
+use std::collections::BTreeSet;
+
 use log::info;
 use weft_model::block::BlockRecord;
-use weft_model::{Endpoint, LoanRecord, NodeName, NodeRecord};
+use weft_model::{Endpoint, LoanRecord, Network, NetworkId, NodeName, NodeRecord};
 use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
 use crate::cluster::unchanged;
@@ -50,14 +52,23 @@ impl Cluster {
         let own = |record: &LoanRecord| record.borrower == *name || record.lender == *name;
         self.delete_those(name, &guard, requests, own).await?;
         let mut removed = Removed::default();
-        for network in self.networks().await? {
-            let network = network.name();
+        let marks = self.store().list(&keys::owned_prefix(name)).await?.entries;
+        let mut networks: BTreeSet<NetworkId> =
+            marks.iter().filter_map(|entry| keys::owned_of(&entry.key)).collect();
+        networks.extend(self.networks().await?.iter().map(Network::id));
+        for network in &networks {
             let blocks = self.store().list(&keys::blocks_prefix(network)).await?.entries;
             let own = |record: &BlockRecord| record.node == *name;
             removed.blocks += self.delete_those(name, &guard, blocks, own).await?;
             let endpoints = self.store().list(&keys::endpoints_prefix(network)).await?.entries;
             let own = |endpoint: &Endpoint| endpoint.node == *name;
             removed.endpoints += self.delete_those(name, &guard, endpoints, own).await?;
+        }
+        for mark in &marks {
+            self.delete_guarded(name, &guard, &[Op::delete_if(&mark.key, mark.revision)]).await?;
+        }
+        for network in &networks {
+            self.forget_if_left(network).await?;
         }
         if let Op::Check { key, expected: Expected::Revision(revision) } = &guard.record {
             let ops = [Op::delete_if(key, *revision), guard.heartbeat.clone()];

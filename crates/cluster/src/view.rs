@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use log::warn;
 use serde::de::DeserializeOwned;
 use weft_model::block::BlockRecord;
-use weft_model::{Block, Endpoint, LoanId, LoanRecord, Network, NetworkName, NodeName, NodeRecord};
+use weft_model::{
+    Block, Endpoint, LoanId, LoanRecord, Network, NetworkId, NetworkName, NodeName, NodeRecord,
+};
 use weft_store::keys::Group;
 use weft_store::{Entry, Revision, keys, typed};
 
@@ -51,7 +53,7 @@ pub(crate) type Groups = BTreeMap<Group, Arc<GroupView>>;
 pub type NetworkRequests = BTreeMap<LoanId, Stored<LoanRecord>>;
 
 /// Requests that this node is asked to answer, by network.
-pub type Requests = BTreeMap<NetworkName, NetworkRequests>;
+pub type Requests = BTreeMap<NetworkId, NetworkRequests>;
 
 /// One network as the cluster store has it, perhaps a little out of date.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,7 +93,7 @@ impl Cluster {
     /// The blocks of `network` and their owners.
     pub async fn blocks(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
     ) -> Result<BTreeMap<Block, NodeName>, ClusterError> {
         let records = self.block_records(network).await?;
         Ok(records.into_iter().map(|(block, stored)| (block, stored.record.node)).collect())
@@ -100,7 +102,7 @@ impl Cluster {
     /// The blocks of `network` and their records.
     pub async fn block_records(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
     ) -> Result<BTreeMap<Block, Stored<BlockRecord>>, ClusterError> {
         let entries = self.store().list(&keys::blocks_prefix(network)).await?.entries;
         Ok(read(&entries, |key| Some(keys::block_of(key)?.1)))
@@ -110,7 +112,7 @@ impl Cluster {
     /// the others.
     pub async fn block_records_at(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
         block: &Block,
     ) -> Result<BTreeMap<Block, Stored<BlockRecord>>, ClusterError> {
         let entry = self.store().get(&keys::block(network, block)).await?.entry;
@@ -120,7 +122,7 @@ impl Cluster {
     /// The record of one block, if the block has an owner.
     pub async fn block_record(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
         block: &Block,
     ) -> Result<Option<Stored<BlockRecord>>, ClusterError> {
         let entry = self.store().get(&keys::block(network, block)).await?.entry;
@@ -132,7 +134,7 @@ impl Cluster {
     /// The endpoints of `network`, by address.
     pub async fn endpoints(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
     ) -> Result<BTreeMap<IpAddr, Stored<Endpoint>>, ClusterError> {
         self.endpoints_under(&keys::endpoints_prefix(network)).await
     }
@@ -140,7 +142,7 @@ impl Cluster {
     /// The endpoints in one block of `network`, by address.
     pub async fn endpoints_of_block(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
         block: &Block,
     ) -> Result<BTreeMap<IpAddr, Stored<Endpoint>>, ClusterError> {
         self.endpoints_under(&keys::endpoints_of_block(network, block)).await
@@ -155,14 +157,14 @@ impl Cluster {
     }
 
     /// Requests to this node for loans of `network`.
-    pub async fn requests(&self, network: &NetworkName) -> Result<NetworkRequests, ClusterError> {
+    pub async fn requests(&self, network: &NetworkId) -> Result<NetworkRequests, ClusterError> {
         let prefix = keys::requests_of(self.node(), network);
         let entries = self.store().list(&prefix).await?.entries;
         Ok(read(&entries, |key| Some(keys::request_of(key)?.2)))
     }
 
     /// One network as the store has it now.
-    pub async fn network_view(&self, network: &NetworkName) -> Result<NetworkView, ClusterError> {
+    pub async fn network_view(&self, network: &NetworkId) -> Result<NetworkView, ClusterError> {
         Ok(NetworkView {
             blocks: self.blocks(network).await?,
             endpoints: self.endpoints(network).await?,
@@ -172,7 +174,7 @@ impl Cluster {
     /// All groups of a network's blocks as the store has them now.
     pub(crate) async fn group_views(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
         known: &Groups,
     ) -> Result<Groups, ClusterError> {
         let known = NetworkView::of_groups(known.values());
@@ -196,7 +198,7 @@ impl Cluster {
     /// One group of blocks as the store has it now.
     pub(crate) async fn group_view(
         &self,
-        network: &NetworkName,
+        network: &NetworkId,
         group: Group,
         known: Option<&GroupView>,
     ) -> Result<GroupView, ClusterError> {
@@ -318,9 +320,9 @@ mod tests {
     #[test]
     fn ignores_records_that_cannot_be_read() {
         let entries = [
-            entry("blocks/red/0-0/0-0-6", r#"{"node":"a","generation":0}"#),
-            entry("blocks/red/0-0/0-64-6", "{}"),
-            entry("blocks/red/0-0/nonsense", r#"{"node":"a","generation":0}"#),
+            entry("blocks/red@00000000/0-0/0-0-6", r#"{"node":"a","generation":0}"#),
+            entry("blocks/red@00000000/0-0/0-64-6", "{}"),
+            entry("blocks/red@00000000/0-0/nonsense", r#"{"node":"a","generation":0}"#),
         ];
         let owners = read_owners(&entries, &BTreeMap::new());
         let owners: Vec<(String, &str)> =
@@ -347,9 +349,9 @@ mod tests {
         let bad = [entry("nodes/a", "{}"), entry("nodes/b", "{}")];
         assert_eq!(read_nodes(&bad, Some(&known)), known);
         assert!(read_nodes(&[], Some(&known)).is_empty(), "a key that is gone is gone");
-        let block = entry("blocks/red/0-0/0-0-6", r#"{"node":"a"}"#);
+        let block = entry("blocks/red@00000000/0-0/0-0-6", r#"{"node":"a"}"#);
         let known = read_owners(&[block], &BTreeMap::new());
-        let bad = [entry("blocks/red/0-0/0-0-6", "{}")];
+        let bad = [entry("blocks/red@00000000/0-0/0-0-6", "{}")];
         assert_eq!(read_owners(&bad, &known), known);
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use log::{info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use weft_model::{Network, NetworkName, NodeName};
+use weft_model::{Network, NetworkId, NetworkName, NodeName};
 use weft_store::keys::Shard;
 use weft_store::{Backoff, Entry, Store, StoreError, keys};
 
@@ -93,10 +93,10 @@ impl Watcher {
 
     /// Blocks and endpoints of one network, for as long as the receiver lives. The requests in it
     /// are left empty: see [`Watcher::requests`].
-    pub fn network(&self, name: &NetworkName) -> Watched<NetworkView> {
+    pub fn network(&self, id: &NetworkId) -> Watched<NetworkView> {
         let (sender, receiver) = watch::channel(None);
         // The keeper ends only together with the last clone of this.
-        let _ = self.events.send(Event::Interest(name.clone(), sender));
+        let _ = self.events.send(Event::Interest(id.clone(), sender));
         receiver
     }
 }

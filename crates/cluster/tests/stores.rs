@@ -37,10 +37,10 @@ async fn create(cluster: &Cluster, name: &str, subnet: &str) -> Network {
 
 /// One change of a block and of an endpoint in it: both come, or both go.
 async fn change(cluster: &Cluster, network: &Network, block: Block, number: usize) {
-    let name = network.name();
-    let key = keys::block(name, &block);
+    let id = network.id();
+    let key = keys::block(&id, &block);
     let addresses = network.addresses_of(block).next().unwrap();
-    let endpoint_key = keys::endpoint(name, &block, addresses.iter().next().unwrap());
+    let endpoint_key = keys::endpoint(&id, &block, addresses.iter().next().unwrap());
     let lookup = cluster.store().get(&key).await.unwrap();
     let ops = match lookup.entry {
         Some(entry) => vec![Op::delete_if(key, entry.revision), Op::delete(endpoint_key)],
@@ -65,11 +65,11 @@ async fn follows_every_change(store: Arc<dyn Store>) {
     let early = create(&cluster, "early", "10.1.0.0/16").await;
     let late = create(&cluster, "late", "10.2.0.0/16").await;
     let watcher = Watcher::start(&cluster);
-    let mut views = vec![(early.clone(), watcher.network(early.name()))];
+    let mut views = vec![(early.clone(), watcher.network(&early.id()))];
     let mut random = fastrand::Rng::with_seed(7);
     for number in 0..CHANGES {
         if number == CHANGES / 2 {
-            views.push((late.clone(), watcher.network(late.name())));
+            views.push((late.clone(), watcher.network(&late.id())));
         }
         let network = if random.bool() { &early } else { &late };
         let (index, pool) = network.pools().next().unwrap();
@@ -79,7 +79,7 @@ async fn follows_every_change(store: Arc<dyn Store>) {
         change(&cluster, network, block, number).await;
     }
     for (network, mut watched) in views {
-        let stored = cluster.network_view(network.name()).await.unwrap();
+        let stored = cluster.network_view(&network.id()).await.unwrap();
         assert!(stored.blocks.len() > 2, "the test leaves blocks to compare");
         let is_same = |view: &Option<Arc<NetworkView>>| view.as_deref() == Some(&stored);
         let same = tokio::time::timeout(LONG, watched.wait_for(is_same)).await;
@@ -93,7 +93,7 @@ async fn changes_wake_only_their_network(store: Arc<dyn Store>) {
     let red = create(&cluster, "red", "10.1.0.0/16").await;
     let blue = create(&cluster, "blue", "10.2.0.0/16").await;
     let watcher = Watcher::start(&cluster);
-    let (mut of_red, mut of_blue) = (watcher.network(red.name()), watcher.network(blue.name()));
+    let (mut of_red, mut of_blue) = (watcher.network(&red.id()), watcher.network(&blue.id()));
     for watched in [&mut of_red, &mut of_blue] {
         tokio::time::timeout(LONG, watched.wait_for(Option::is_some)).await.unwrap().unwrap();
     }
@@ -141,7 +141,7 @@ async fn removes_nodes_with_many_blocks(store: Arc<dyn Store>) {
     }
     let removed = cluster.remove_node(&gone).await.unwrap();
     assert_eq!((removed.blocks, removed.endpoints), (70, 70));
-    let view = cluster.network_view(network.name()).await.unwrap();
+    let view = cluster.network_view(&network.id()).await.unwrap();
     assert!(view.blocks.is_empty() && view.endpoints.is_empty());
 }
 

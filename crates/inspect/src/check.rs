@@ -8,7 +8,7 @@ use crate::cures;
 use crate::difference::{Difference, Fix, Kind};
 use crate::records::{Damaged, Files, Records};
 use weft_allocator::liveness::Life;
-use weft_cluster::networks;
+use weft_cluster::{ClusterError, networks};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::ports;
@@ -74,13 +74,19 @@ async fn compare_twice(host: &Host, name: &NetworkName) -> Result<Vec<Difference
 
 async fn compare(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, WiringError> {
     let data_dir = &host.config().data_dir;
-    let cached = networks::cached(data_dir, name)?;
-    let stored = host.cluster().network(name).await?;
-    let network = match (cached, stored) {
-        (Some(cached), None) => return Ok(vec![network_gone(host, &cached)?]),
-        (Some(cached), Some(_)) => cached,
-        (None, Some((stored, _))) => stored,
-        (None, None) => return Ok(vec![]),
+    let network = match networks::cached(data_dir, name)? {
+        Some(cached) => match host.cluster().network_unless_removed(&cached.id()).await {
+            Ok(Some(_)) => cached,
+            Ok(None) => return Ok(vec![network_gone(host, &cached)?]),
+            Err(
+                error @ (ClusterError::NotInStore { .. } | ClusterError::AnotherNetwork { .. }),
+            ) => return Ok(vec![network_lost(&cached, &error)]),
+            Err(error) => return Err(error.into()),
+        },
+        None => match host.cluster().network(name).await? {
+            Some((stored, _)) => stored,
+            None => return Ok(vec![]),
+        },
     };
     let records = Records::read(host.cluster(), data_dir, &network).await?;
     let mut all = records.compare();
@@ -111,12 +117,17 @@ fn network_gone(host: &Host, network: &Network) -> Result<Difference, WiringErro
     let containers = files.reservations.iter();
     let containers = containers.filter(|r| matches!(r.holder, Holder::Attachment { .. }));
     let what = format!(
-        "the store does not know the network any more, and this node has it, with {} addresses \
-         held by containers",
+        "the network was removed, and this node still has it, with {} addresses held by \
+         containers",
         containers.count()
     );
     let remedy = "delete these containers; weftd removes the network from this host then";
     Ok(Difference::new(network, Kind::NetworkGone, what, remedy))
+}
+
+fn network_lost(network: &Network, error: &ClusterError) -> Difference {
+    let remedy = "start weftd here, if it does not run";
+    Difference::new(network, Kind::NetworkGone, error.to_string(), remedy)
 }
 
 /// The difference of a reservation's container, if there is one.

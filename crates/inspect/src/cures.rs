@@ -28,13 +28,13 @@ pub(crate) async fn apply(
         }
     };
     let name = network.name().clone();
-    let ledger = Ledger::open(data_dir, network)?;
+    let ledger = Ledger::open(data_dir, network.clone())?;
     match fix {
         Fix::None | Fix::Repair => {}
         Fix::Adopt(block) => {
             let lock = ownership::lock_claims(cluster, &ledger).await?;
             // It may have been given back since, and is not to be claimed again.
-            let record = cluster.block_record(&name, block).await?;
+            let record = cluster.block_record(&network.id(), block).await?;
             if record.is_some_and(|stored| stored.record.node == *cluster.node()) {
                 ownership::claim(cluster, ledger, Target::Exactly(*block), &lock).await?;
             }
@@ -52,11 +52,11 @@ pub(crate) async fn apply(
             }
         }
         Fix::Tidy => {
-            returns::tidy(cluster, &ledger, &cluster.network_view(&name).await?).await?;
+            returns::tidy(cluster, &ledger, &cluster.network_view(&network.id()).await?).await?;
         }
         Fix::Reclaim => {
-            let view = cluster.network_view(&name).await?;
-            let requests = cluster.requests(&name).await?;
+            let view = cluster.network_view(&network.id()).await?;
+            let requests = cluster.requests(&network.id()).await?;
             lending::reclaim(cluster, &ledger, &view, &requests).await?;
         }
         Fix::SetAside(block, away) => {

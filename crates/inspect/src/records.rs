@@ -139,8 +139,8 @@ impl Records {
             }
             records.returns = ledger.returns()?;
         }
-        records.view = cluster.network_view(network.name()).await?;
-        records.requests = cluster.requests(network.name()).await?;
+        records.view = cluster.network_view(&network.id()).await?;
+        records.requests = cluster.requests(&network.id()).await?;
         Ok(records)
     }
 

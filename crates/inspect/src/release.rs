@@ -231,11 +231,11 @@ async fn not_held(
              check` lists",
         ));
     }
-    let endpoint = host.cluster().endpoints_of_block(&name, &block).await?.remove(&address);
+    let endpoint = host.cluster().endpoints_of_block(&network.id(), &block).await?.remove(&address);
     if let Some(stored) = endpoint.filter(|stored| stored.record.node != *host.cluster().node()) {
         return Ok(ReleaseError::Lent { address, network: name, node: stored.record.node });
     }
-    Ok(match host.cluster().block_record(&name, &block).await? {
+    Ok(match host.cluster().block_record(&network.id(), &block).await? {
         Some(stored) if stored.record.node != *host.cluster().node() => {
             ReleaseError::Elsewhere { address, network: name, owner: stored.record.node }
         }

@@ -128,8 +128,8 @@ pub async fn read(
             own.insert(block, Parts { held: Some(held), lent, free });
         }
     }
-    let blocks = cluster.blocks(network.name()).await?;
-    let endpoints = cluster.endpoints(network.name()).await?;
+    let blocks = cluster.blocks(&network.id()).await?;
+    let endpoints = cluster.endpoints(&network.id()).await?;
     Ok(of(network, &blocks, &endpoints, &own))
 }
 

@@ -7,6 +7,7 @@
 //! - [`block`]: how a pool is cut into blocks, the unit that nodes own.
 //! - [`network`], [`node`], [`endpoint`], [`loan`], [`sticky`]: the records that every node reads
 //!   in the cluster store.
+//! - [`network_id`]: networks that have or had one name, told apart.
 //! - [`spec`]: what a user asks of a network.
 //! - [`device`]: names of the interfaces that weft makes on a node.
 //! - [`mtu`]: what encapsulation costs.
@@ -25,6 +26,7 @@ pub mod mac;
 pub mod mtu;
 pub mod names;
 pub mod network;
+pub mod network_id;
 pub mod node;
 pub mod numbers;
 pub mod pool;
@@ -39,6 +41,7 @@ pub use loan::{LoanAnswer, LoanId, LoanRecord};
 pub use mac::MacAddr;
 pub use names::{Attachment, ContainerId, IfName, NetworkName, NodeName, PreparedId};
 pub use network::{Mode, Network};
+pub use network_id::{Incarnation, NetworkId};
 pub use node::NodeRecord;
 pub use numbers::{BlockBits, HostNumber, PoolIndex};
 pub use pool::{Addresses, Pool};

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::{Addresses, FamilyRecord, HostNumber, Pool, PoolIndex, PoolRecord};
-use crate::{Block, MacAddr, ModelError, NetworkName, Subnet, Vni, mtu};
+use crate::{Block, Incarnation, MacAddr, ModelError, NetworkId, NetworkName, Subnet, Vni, mtu};
 
 /// Reach of the network's containers: beyond it by a gateway, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -46,6 +46,9 @@ pub struct Route {
 pub struct NetworkRecord {
     /// The network's name.
     pub name: NetworkName,
+    /// Which of the networks that ever had the name.
+    #[serde(default)]
+    pub incarnation: Incarnation,
     /// Its VXLAN network identifier.
     pub vni: Vni,
     /// Reach of its containers.
@@ -97,6 +100,18 @@ impl Network {
     /// The network's name.
     pub fn name(&self) -> &NetworkName {
         &self.0.name
+    }
+
+    /// The network's name and incarnation.
+    pub fn id(&self) -> NetworkId {
+        NetworkId { name: self.0.name.clone(), incarnation: self.0.incarnation }
+    }
+
+    /// The network as another incarnation.
+    #[must_use]
+    pub fn with_incarnation(mut self, incarnation: Incarnation) -> Self {
+        self.0.incarnation = incarnation;
+        self
     }
 
     /// The network's VNI.

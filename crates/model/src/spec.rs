@@ -5,7 +5,7 @@
 
 use crate::network::{Masquerade, Mode, Network, NetworkRecord, Route, check_mtu, full_pool};
 use crate::pool::{Pool, PoolRecord};
-use crate::{ModelError, NetworkName, Vni};
+use crate::{Incarnation, ModelError, NetworkName, Vni};
 
 /// A network as asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +54,7 @@ impl NetworkSpec {
     pub fn to_network(&self, name: &NetworkName, vni: Vni) -> Result<Network, ModelError> {
         Network::new(NetworkRecord {
             name: name.clone(),
+            incarnation: Incarnation::default(),
             vni: self.vni.unwrap_or(vni),
             mode: self.mode.unwrap_or_default(),
             masquerade: self.masquerade.unwrap_or_default(),

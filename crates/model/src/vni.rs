@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ModelError;
+use crate::{Incarnation, ModelError};
 
 /// A VXLAN network identifier, 1 to 16,777,215.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,6 +30,12 @@ impl Vni {
     /// The number.
     pub fn get(self) -> u32 {
         self.0
+    }
+
+    /// The VNI at which the search for a free one begins for a network of this incarnation.
+    pub fn automatic(incarnation: Incarnation) -> Self {
+        let count = Self::MAX.0 - Self::FIRST_AUTOMATIC.0 + 1;
+        Self(Self::FIRST_AUTOMATIC.0 + incarnation.number() % count)
     }
 
     /// The next VNI, unless this is the last.

@@ -136,9 +136,8 @@ impl Node {
             }
         };
         Box::pin(async move {
-            let name = network.name().clone();
             let mut manager =
-                BlockManager::new(cluster.clone(), data_dir.clone(), name.clone(), policy);
+                BlockManager::new(cluster.clone(), data_dir.clone(), network.id(), policy);
             loop {
                 told(false, 0);
                 let lease = match cluster.start_heartbeat(&[], Duration::from_secs(15)).await {
@@ -187,16 +186,16 @@ async fn read_view(
     requests: &mut NetworkRequests,
     late: u64,
 ) -> Result<(), ClusterError> {
-    let name = network.name();
+    let id = network.id();
     let is_late = |place: u64| (late >> (8 * place)) & 0xff > 160;
     if !is_late(0) {
-        view.blocks = cluster.blocks(name).await?;
+        view.blocks = cluster.blocks(&id).await?;
     }
     if !is_late(1) {
-        view.endpoints = cluster.endpoints(name).await?;
+        view.endpoints = cluster.endpoints(&id).await?;
     }
     if !is_late(2) {
-        *requests = cluster.requests(name).await?;
+        *requests = cluster.requests(&id).await?;
     }
     Ok(())
 }

@@ -306,7 +306,7 @@ impl Simulation {
         let ledger = node.ledger(&self.network)?;
         let shared = self.world.lock();
         for block in ledger.blocks()? {
-            let record = shared.server.peek(&keys::block(self.network.name(), &block));
+            let record = shared.server.peek(&keys::block(&self.network.id(), &block));
             let record: Option<BlockRecord> =
                 record.and_then(|value| serde_json::from_slice(value).ok());
             if record.as_ref().map(|record| &record.node) != Some(node.cluster.node()) {

@@ -37,15 +37,15 @@ impl Simulation {
     /// A key that should be gone when all is quiet.
     pub(crate) fn leftovers(&self) -> Option<String> {
         let shared = self.world.lock();
-        let name = self.network.name();
-        let prefixes = [keys::endpoints_prefix(name), keys::requests_prefix().to_owned()];
+        let prefixes =
+            [keys::endpoints_prefix(&self.network.id()), keys::requests_prefix().to_owned()];
         prefixes.iter().find_map(|prefix| shared.server.keys(prefix).first().cloned())
     }
 
     /// No address is lost: each is free in a ledger, or in a block without an owner.
     pub(crate) fn account(&self) -> Result<()> {
         let shared = self.world.lock();
-        let owned = shared.server.keys(&keys::blocks_prefix(self.network.name()));
+        let owned = shared.server.keys(&keys::blocks_prefix(&self.network.id()));
         drop(shared);
         let mut stood = std::collections::BTreeSet::new();
         for node in &self.nodes {
@@ -63,7 +63,7 @@ impl Simulation {
                 *kept.entry(block).or_default() += 1;
             }
             for (block, counts) in ledger.usage()? {
-                stood.insert(keys::block(self.network.name(), &block));
+                stood.insert(keys::block(&self.network.id(), &block));
                 let assignable = self.assignable(&block);
                 let kept = kept.get(&block).copied().unwrap_or(0);
                 if u64::from(counts.free) + kept != assignable {

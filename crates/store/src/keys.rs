@@ -4,15 +4,20 @@
 //! |---|---|
 //! | `networks/<network>` | a network's definition |
 //! | `catalogue` | counter that grows with each change of the set of networks |
+//! | `removed/<network id>` | record of a network's removal |
+//! | `owned/<node>/<network id>` | marks a network in which the node owns blocks, or did |
 //! | `vnis/<vni>` | name of the network with this VNI |
 //! | `nodes/<node>` | a node's record |
 //! | `alive/<node>` | heartbeat of a node: bound to its agent's lease |
-//! | `blocks/<network>/<group>/<pool>-<first>-<bits>` | owner of a block |
-//! | `endpoints/<network>/<group>/<block>/<address>` | node of an exception to its block |
-//! | `identities/<network>/<id>` | address of a stable identity, found by the identity |
-//! | `sticky/<network>/<block>/<id>` | the same, found by the block; both are written together |
-//! | `requests/<lender>/<network>/<loan>` | request to borrow an address, and the answer |
+//! | `blocks/<network id>/<group>/<pool>-<first>-<bits>` | owner of a block |
+//! | `endpoints/<network id>/<group>/<block>/<address>` | node of an exception to its block |
+//! | `identities/<network id>/<id>` | address of a stable identity, found by the identity |
+//! | `sticky/<network id>/<block>/<id>` | the same, found by the block; both are written together |
+//! | `requests/<lender>/<network id>/<loan>` | request to borrow an address, and the answer |
 //! | `revisions/<shard>/<network>/<group>` | written with each change in the group |
+//!
+//! A `<network id>` is `<network>@<incarnation>`: what belongs to a network that was removed stays
+//! apart from what belongs to one that was made later under the same name.
 //!
 //! Names consist of letters, digits, `_`, `.` and `-`, so each is one segment of a path, unescaped.
 //! Each segment is in the form that weft writes, without leading zeros or signs: a key in another
@@ -26,7 +31,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use weft_model::{Block, LoanId, NetworkName, NodeName, StickyId, Vni};
+use weft_model::{Block, LoanId, NetworkId, NetworkName, NodeName, StickyId, Vni};
 
 pub use group::{Group, SHARDS, Shard};
 pub use revisions::{in_transactions, with_revisions};
@@ -51,6 +56,38 @@ pub fn network_of(key: &str) -> Option<NetworkName> {
 /// other networks were read.
 pub fn catalogue() -> &'static str {
     "catalogue"
+}
+
+/// Prefix of the records of removals.
+pub fn removed_prefix() -> &'static str {
+    "removed/"
+}
+
+/// The record of a network's removal.
+pub fn removed(network: &NetworkId) -> String {
+    format!("removed/{network}")
+}
+
+/// The network that `key` is the record of the removal of.
+pub fn removed_of(key: &str) -> Option<NetworkId> {
+    let [network] = segments(key, "removed/")?;
+    canonical(network)
+}
+
+/// Prefix of the networks in which a node owns blocks.
+pub fn owned_prefix(node: &NodeName) -> String {
+    format!("owned/{node}/")
+}
+
+/// Mark of a network in which a node owns blocks, or did.
+pub fn owned(node: &NodeName, network: &NetworkId) -> String {
+    format!("owned/{node}/{network}")
+}
+
+/// The network that `key` marks.
+pub fn owned_of(key: &str) -> Option<NetworkId> {
+    let [_, network] = segments(key, "owned/")?;
+    canonical(network)
 }
 
 /// Prefix of all VNIs in use.
@@ -96,80 +133,80 @@ pub fn alive_of(key: &str) -> Option<NodeName> {
 }
 
 /// Prefix of the blocks of a network.
-pub fn blocks_prefix(network: &NetworkName) -> String {
+pub fn blocks_prefix(network: &NetworkId) -> String {
     format!("blocks/{network}/")
 }
 
 /// Prefix of the blocks of a group.
-pub fn blocks_of_group(network: &NetworkName, group: Group) -> String {
+pub fn blocks_of_group(network: &NetworkId, group: Group) -> String {
     format!("blocks/{network}/{group}/")
 }
 
 /// The owner of a block.
-pub fn block(network: &NetworkName, block: &Block) -> String {
+pub fn block(network: &NetworkId, block: &Block) -> String {
     format!("blocks/{network}/{}/{block}", Group::of(block))
 }
 
 /// The network and the block that `key` is about.
-pub fn block_of(key: &str) -> Option<(NetworkName, Block)> {
+pub fn block_of(key: &str) -> Option<(NetworkId, Block)> {
     let [network, group, block] = segments(key, "blocks/")?;
     Some((canonical(network)?, block_in(group, block)?))
 }
 
 /// Prefix of the endpoints of a network.
-pub fn endpoints_prefix(network: &NetworkName) -> String {
+pub fn endpoints_prefix(network: &NetworkId) -> String {
     format!("endpoints/{network}/")
 }
 
 /// Prefix of the endpoints in the blocks of a group.
-pub fn endpoints_of_group(network: &NetworkName, group: Group) -> String {
+pub fn endpoints_of_group(network: &NetworkId, group: Group) -> String {
     format!("endpoints/{network}/{group}/")
 }
 
 /// Prefix of the endpoints in a block.
-pub fn endpoints_of_block(network: &NetworkName, block: &Block) -> String {
+pub fn endpoints_of_block(network: &NetworkId, block: &Block) -> String {
     format!("endpoints/{network}/{}/{block}/", Group::of(block))
 }
 
 /// The node of an address that is an exception to its block. `block` is the block that holds the
 /// address.
-pub fn endpoint(network: &NetworkName, block: &Block, address: IpAddr) -> String {
+pub fn endpoint(network: &NetworkId, block: &Block, address: IpAddr) -> String {
     format!("endpoints/{network}/{}/{block}/{address}", Group::of(block))
 }
 
 /// The network, the block and the address that `key` is about.
-pub fn endpoint_of(key: &str) -> Option<(NetworkName, Block, IpAddr)> {
+pub fn endpoint_of(key: &str) -> Option<(NetworkId, Block, IpAddr)> {
     let [network, group, block, address] = segments(key, "endpoints/")?;
     Some((canonical(network)?, block_in(group, block)?, canonical(address)?))
 }
 
 /// Prefix of the stable identities of a network.
-pub fn identities_prefix(network: &NetworkName) -> String {
+pub fn identities_prefix(network: &NetworkId) -> String {
     format!("identities/{network}/")
 }
 
 /// The address of a stable identity, found by the identity.
-pub fn identity(network: &NetworkName, id: StickyId) -> String {
+pub fn identity(network: &NetworkId, id: StickyId) -> String {
     format!("identities/{network}/{id}")
 }
 
 /// Prefix of the sticky addresses of a network.
-pub fn sticky_prefix(network: &NetworkName) -> String {
+pub fn sticky_prefix(network: &NetworkId) -> String {
     format!("sticky/{network}/")
 }
 
 /// Prefix of the sticky addresses in a block.
-pub fn sticky_of_block(network: &NetworkName, block: &Block) -> String {
+pub fn sticky_of_block(network: &NetworkId, block: &Block) -> String {
     format!("sticky/{network}/{block}/")
 }
 
 /// The address of a stable identity. `block` is the block that holds the address.
-pub fn sticky(network: &NetworkName, block: &Block, id: StickyId) -> String {
+pub fn sticky(network: &NetworkId, block: &Block, id: StickyId) -> String {
     format!("sticky/{network}/{block}/{id}")
 }
 
 /// The network, the block and the identity that `key` is about.
-pub fn sticky_of(key: &str) -> Option<(NetworkName, Block, StickyId)> {
+pub fn sticky_of(key: &str) -> Option<(NetworkId, Block, StickyId)> {
     let [network, block, id] = segments(key, "sticky/")?;
     Some((canonical(network)?, canonical(block)?, canonical(id)?))
 }
@@ -185,17 +222,17 @@ pub fn requests_to(lender: &NodeName) -> String {
 }
 
 /// Prefix of the requests to a lender for addresses of a network.
-pub fn requests_of(lender: &NodeName, network: &NetworkName) -> String {
+pub fn requests_of(lender: &NodeName, network: &NetworkId) -> String {
     format!("requests/{lender}/{network}/")
 }
 
 /// A request to borrow an address, and the answer.
-pub fn request(lender: &NodeName, network: &NetworkName, loan: LoanId) -> String {
+pub fn request(lender: &NodeName, network: &NetworkId, loan: LoanId) -> String {
     format!("requests/{lender}/{network}/{loan}")
 }
 
 /// The lender, the network and the loan that `key` is about.
-pub fn request_of(key: &str) -> Option<(NodeName, NetworkName, LoanId)> {
+pub fn request_of(key: &str) -> Option<(NodeName, NetworkId, LoanId)> {
     let [lender, network, loan] = segments(key, "requests/")?;
     Some((canonical(lender)?, canonical(network)?, canonical(loan)?))
 }

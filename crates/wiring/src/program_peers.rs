@@ -44,7 +44,7 @@ impl Host {
 
     /// Makes the kernel's peers what the cluster store has now, after a comparison of everything.
     pub async fn refresh_peers(&self, state: &SegmentState) -> Result<Report, WiringError> {
-        let view = self.cluster().network_view(state.network.name()).await?;
+        let view = self.cluster().network_view(&state.network.id()).await?;
         let members = self.cluster().members().await?;
         Ok(self.program_peers(state, &view, &members, None).await?.0)
     }

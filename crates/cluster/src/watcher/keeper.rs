@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use log::warn;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use weft_model::NetworkName;
+use weft_model::NetworkId;
 use weft_store::keys::{Group, Shard};
 use weft_store::{Backoff, Entry, Revision, keys};
 
@@ -25,7 +25,7 @@ const PARALLEL: usize = 4;
 /// Events that the keeper acts on.
 pub(super) enum Event {
     /// A task wants to know about a network.
-    Interest(NetworkName, Sender),
+    Interest(NetworkId, Sender),
     /// The revision keys of a shard.
     Revisions(Shard, Arc<Vec<Entry>>),
 }
@@ -52,7 +52,7 @@ struct Kept {
 /// Keeps the views of networks current.
 pub(super) struct Keeper {
     cluster: Cluster,
-    kept: BTreeMap<NetworkName, Kept>,
+    kept: BTreeMap<NetworkId, Kept>,
     /// The revision keys of each shard, as they were last seen.
     seen: BTreeMap<Shard, BTreeMap<String, Revision>>,
     backoff: Backoff,
@@ -129,10 +129,11 @@ impl Keeper {
         let changed =
             before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key));
         for (name, group) in changed.filter_map(|key| keys::revision_of(key)) {
-            let Some(kept) = self.kept.get_mut(&name) else { continue };
-            match kept.stale.get_or_insert_with(|| Stale::Groups(BTreeSet::new())) {
-                Stale::All => {}
-                Stale::Groups(groups) => drop(groups.insert(group)),
+            for (_, kept) in self.kept.iter_mut().filter(|(id, _)| id.name == name) {
+                match kept.stale.get_or_insert_with(|| Stale::Groups(BTreeSet::new())) {
+                    Stale::All => {}
+                    Stale::Groups(groups) => drop(groups.insert(group)),
+                }
             }
         }
     }
@@ -154,7 +155,7 @@ impl Keeper {
         for kept in self.kept.values_mut().filter(|kept| kept.read_at.elapsed() >= FULL_READ) {
             kept.stale = Some(Stale::All);
         }
-        let stale = |(name, kept): (&NetworkName, &Kept)| {
+        let stale = |(name, kept): (&NetworkId, &Kept)| {
             Some((name.clone(), kept.stale.clone()?, kept.groups.clone()))
         };
         let due: Vec<_> = self.kept.iter().filter_map(stale).collect();
@@ -167,6 +168,7 @@ impl Keeper {
                     Ok(groups) => kept.replace(stale, groups),
                     Err(error) => {
                         if !self.failing {
+                            let name = &name.name;
                             warn!("network {name}: {error}; keeping the last known blocks");
                         }
                         failed = true;
@@ -185,7 +187,7 @@ impl Keeper {
     /// to disconnect containers.
     async fn read(
         &self,
-        name: &NetworkName,
+        name: &NetworkId,
         stale: &Stale,
         known: &Groups,
     ) -> Result<Groups, ClusterError> {

@@ -9,6 +9,7 @@ fn pool(subnet: &str) -> Pool {
 fn record(name: &str, subnets: &[&str]) -> NetworkRecord {
     NetworkRecord {
         name: NetworkName::new(name).unwrap(),
+        incarnation: Incarnation::default(),
         vni: Vni::FIRST_AUTOMATIC,
         mode: Mode::Gateway,
         masquerade: Masquerade::Off,

@@ -69,16 +69,18 @@ fn group_of(op: &Op) -> Option<(NetworkName, Group)> {
     let block = block_of(op.key());
     let (network, block) =
         block.or_else(|| endpoint_of(op.key()).map(|(network, block, _)| (network, block)))?;
-    Some((network, Group::of(&block)))
+    Some((network.name, Group::of(&block)))
 }
 
 #[cfg(test)]
 mod tests {
+    use weft_model::NetworkId;
+
     use super::*;
     use crate::{Expected, Revision, keys, txn};
 
-    fn network(name: &str) -> NetworkName {
-        NetworkName::new(name).unwrap()
+    fn network(name: &str) -> NetworkId {
+        format!("{name}@00000000").parse().unwrap()
     }
 
     #[test]
@@ -87,7 +89,7 @@ mod tests {
         let ops =
             (0..64u64).map(|n| Op::delete(keys::block(&red, &format!("0-{n}-0").parse().unwrap())));
         let parts = in_transactions(ops.collect(), 1, u64::MAX);
-        let key = revision(&red, "0-0".parse().unwrap());
+        let key = revision(&red.name, "0-0".parse().unwrap());
         let touch = |ops: &Vec<Op>| ops.iter().find(|op| op.key() == key).cloned().unwrap();
         let touches: Vec<Op> = parts.iter().map(touch).collect();
         assert_eq!(touches.len(), 2);
@@ -105,7 +107,7 @@ mod tests {
             Op::delete(keys::endpoint(&red, &block("0-4096-6"), "10.9.16.1".parse().unwrap())),
             Op::delete_if(keys::block(&blue, &block("1-0-4")), old),
             Op::check(keys::block(&blue, &block("0-0-4")), Expected::Revision(old)),
-            Op::check(keys::network(&red), Expected::Revision(old)),
+            Op::check(keys::network(&red.name), Expected::Revision(old)),
             Op::put(keys::node(&"a".parse().unwrap()), vec![]),
         ];
         let all = with_revisions(ops.clone(), 0xab);
@@ -115,9 +117,9 @@ mod tests {
         assert_eq!(
             touched,
             [
-                revision(&blue, group("1-0")),
-                revision(&red, group("0-0")),
-                revision(&red, group("0-1")),
+                revision(&blue.name, group("1-0")),
+                revision(&red.name, group("0-0")),
+                revision(&red.name, group("0-1")),
             ]
         );
         assert_eq!(all[ops.len()].value(), Some(&b"\"00000000000000ab\""[..]));

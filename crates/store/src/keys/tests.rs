@@ -1,7 +1,7 @@
 use super::*;
 
-fn red() -> NetworkName {
-    NetworkName::new("red").unwrap()
+fn red() -> NetworkId {
+    "red@0badcafe".parse().unwrap()
 }
 
 fn lender() -> NodeName {
@@ -18,7 +18,7 @@ const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 16, 5));
 fn all_keys() -> Vec<String> {
     let block_ = block_at("0-4096-6");
     vec![
-        network(&red()),
+        network(&red().name),
         catalogue().to_owned(),
         vni(Vni::new(4097).unwrap()),
         node(&lender()),
@@ -27,7 +27,7 @@ fn all_keys() -> Vec<String> {
         endpoint(&red(), &block_, V4),
         sticky(&red(), &block_, StickyId::of("web-0")),
         request(&lender(), &red(), LoanId::new(0xab)),
-        revision(&red(), Group::of(&block_)),
+        revision(&red().name, Group::of(&block_)),
     ]
 }
 
@@ -41,13 +41,13 @@ fn layout_is_stable() {
             "vnis/4097",
             "nodes/host-1.example",
             "alive/host-1.example",
-            "blocks/red/0-1/0-4096-6",
-            "endpoints/red/0-1/0-4096-6/10.9.16.5",
+            "blocks/red@0badcafe/0-1/0-4096-6",
+            "endpoints/red@0badcafe/0-1/0-4096-6/10.9.16.5",
         ]
     );
-    assert!(all_keys()[7].starts_with("sticky/red/0-4096-6/"));
-    assert_eq!(all_keys()[8], "requests/host-1.example/red/00000000000000ab");
-    let shard = Shard::of(&red(), "0-1".parse().unwrap());
+    assert!(all_keys()[7].starts_with("sticky/red@0badcafe/0-4096-6/"));
+    assert_eq!(all_keys()[8], "requests/host-1.example/red@0badcafe/00000000000000ab");
+    let shard = Shard::of(&red().name, "0-1".parse().unwrap());
     assert_eq!(all_keys()[9], format!("revisions/{shard}/red/0-1"));
 }
 
@@ -84,7 +84,7 @@ fn every_key_lies_under_its_prefixes() {
         (request.clone(), requests_to(&lender())),
         (request, requests_of(&lender(), &network)),
         (revision.clone(), revisions_prefix().to_owned()),
-        (revision, revisions_of_shard(Shard::of(&network, group))),
+        (revision, revisions_of_shard(Shard::of(&network.name, group))),
     ] {
         crate::txn::validate_prefix("test store", &prefix).unwrap();
         assert!(key.starts_with(&prefix), "{key} {prefix}");
@@ -95,7 +95,7 @@ fn every_key_lies_under_its_prefixes() {
 fn keys_parse_back() {
     let block_ = block_at("0-4096-6");
     let group = Group::of(&block_);
-    assert_eq!(network_of(&network(&red())), Some(red()));
+    assert_eq!(network_of(&network(&red().name)), Some(red().name));
     assert_eq!(node_of(&node(&lender())), Some(lender()));
     assert_eq!(alive_of(&alive(&lender())), Some(lender()));
     assert_eq!(block_of(&block(&red(), &block_)), Some((red(), block_)));
@@ -107,39 +107,39 @@ fn keys_parse_back() {
     assert_eq!(sticky_of(&sticky(&red(), &block_, id)), Some((red(), block_, id)));
     let loan = LoanId::new(7);
     assert_eq!(request_of(&request(&lender(), &red(), loan)), Some((lender(), red(), loan)));
-    assert_eq!(revision_of(&revision(&red(), group)), Some((red(), group)));
+    assert_eq!(revision_of(&revision(&red().name, group)), Some((red().name, group)));
 }
 
 #[test]
 fn contradictory_and_unusual_keys_parse_to_none() {
     for bad in [
         // The group of this block is 0-1.
-        "blocks/red/0-0/0-4096-6",
-        "blocks/red/1-1/0-4096-6",
-        "blocks/red/0-1/0-04096-6",
-        "blocks/red/0-01/0-4096-6",
-        "blocks/red/0-1/+0-4096-6",
-        "blocks/red/0-4096-6",
-        "blocks/red/0-1/0-4096-6/x",
-        "blocks/red/0-1/whatever",
-        "endpoints/red/0-1/0-4096-6/10.9.16.5",
+        "blocks/red@0badcafe/0-0/0-4096-6",
+        "blocks/red@0badcafe/1-1/0-4096-6",
+        "blocks/red@0badcafe/0-1/0-04096-6",
+        "blocks/red@0badcafe/0-01/0-4096-6",
+        "blocks/red@0badcafe/0-1/+0-4096-6",
+        "blocks/red@0badcafe/0-4096-6",
+        "blocks/red@0badcafe/0-1/0-4096-6/x",
+        "blocks/red@0badcafe/0-1/whatever",
+        "endpoints/red@0badcafe/0-1/0-4096-6/10.9.16.5",
     ] {
         assert_eq!(block_of(bad), None, "{bad}");
     }
     for bad in [
-        "endpoints/red/0-2/0-4096-6/10.9.16.5",
-        "endpoints/red/0-1/0-4096-6/fd00:0::1",
-        "endpoints/red/0-1/0-4096-6/",
+        "endpoints/red@0badcafe/0-2/0-4096-6/10.9.16.5",
+        "endpoints/red@0badcafe/0-1/0-4096-6/fd00:0::1",
+        "endpoints/red@0badcafe/0-1/0-4096-6/",
         "endpoints/-/0-1/0-4096-6/10.9.16.5",
     ] {
         assert_eq!(endpoint_of(bad), None, "{bad}");
     }
-    let good = Shard::of(&red(), "0-1".parse().unwrap());
+    let good = Shard::of(&red().name, "0-1".parse().unwrap());
     for shard in Shard::all().filter(|shard| *shard != good) {
         assert_eq!(revision_of(&format!("revisions/{shard}/red/0-1")), None);
     }
     assert_eq!(node_of("nodes/a/b"), None);
     assert_eq!(node_of("alive/a"), None);
     assert_eq!(request_of("requests/a/red/7"), None);
-    assert_eq!(sticky_of("sticky/red/0-4096-6/WEB"), None);
+    assert_eq!(sticky_of("sticky/red@0badcafe/0-4096-6/WEB"), None);
 }

@@ -193,11 +193,12 @@ pub(crate) async fn revision_keys_change_with_every_touch(place: &Place) {
     let store = place.open();
     let network = NetworkName::new("red").unwrap();
     let block: Block = "0-64-6".parse().unwrap();
+    let id = format!("{network}@00000000").parse().unwrap();
     let key = keys::revision(&network, Group::of(&block));
     let mut seen = vec![];
     for nonce in 0..4 {
         // The same value again, which Consul does not write: only the touch tells.
-        let ops = vec![Op::put(keys::block(&network, &block), json("owner"))];
+        let ops = vec![Op::put(keys::block(&id, &block), json("owner"))];
         let ops = keys::with_revisions(ops, nonce);
         assert_eq!(store.transact(&ops).await.unwrap(), TxnOutcome::Committed);
         let revision = entry(&*store, &key).await.revision;
