@@ -38,8 +38,9 @@ enum Definition {
 /// End of a pass.
 enum Pass {
     Done(SegmentState),
-    /// The store has no such network or another one, and containers of this host are in it.
-    Occupied,
+    /// The store has no such network or another one, and containers of this host are in it; in
+    /// words.
+    Occupied(String),
     /// The network is gone from this host.
     Removed,
 }
@@ -56,6 +57,7 @@ pub async fn keep(agent: Agent, id: NetworkId, made: watch::Sender<Made>) {
     let mut needs_check = true;
     let mut has_reason = true;
     let mut checks = 0;
+    let mut occupied = None;
     let note = NetworkDir::new(&agent.host.config().data_dir, &name).segment();
     let mut noted = Inode::at(&note);
     loop {
@@ -76,7 +78,12 @@ pub async fn keep(agent: Agent, id: NetworkId, made: watch::Sender<Made>) {
                     changed
                 });
             }
-            Ok(Pass::Occupied) => {}
+            Ok(Pass::Occupied(what)) => {
+                if occupied.as_ref() != Some(what) {
+                    error!("{what}");
+                    occupied = Some(what.clone());
+                }
+            }
             Ok(Pass::Removed) => return,
             Err(error) => {
                 warn!("network {name}: {error}; will retry in {} s", RETRY.as_secs());
@@ -157,11 +164,10 @@ async fn pass(
             if host.remove_if_unused(&state.network).await? {
                 return Ok(Pass::Removed);
             }
-            match definition {
-                Definition::Another(error) => error!("{error}"),
-                _ => warn!("network {name}: it was removed, but this host has containers in it"),
-            }
-            Ok(Pass::Occupied)
+            Ok(Pass::Occupied(match definition {
+                Definition::Another(error) => error.to_string(),
+                _ => format!("network {name}: it was removed, but this host has containers in it"),
+            }))
         }
         Definition::Is(network) if network != state.network => {
             info!("network {name}: its definition has changed");

@@ -9,7 +9,7 @@
 
 use ipnetwork::IpNetwork;
 use log::{debug, warn};
-use weft_cluster::networks;
+use weft_cluster::{ClusterError, networks};
 use weft_datapath::attach::{self, InterfaceSpec, Port, PortSecurity, PortSpec};
 pub use weft_datapath::attach::{Hairpin, Route};
 use weft_datapath::netlink::Netlink;
@@ -108,8 +108,35 @@ impl Host {
             return Ok(state);
         }
         self.check_mtu(name, spec.mtu).await?;
-        let network = networks::resolve(data_dir, self.cluster(), name, spec).await?;
+        let network = match networks::resolve(data_dir, self.cluster(), name, spec).await {
+            Err(error) if self.leave_if_superseded(name, &error).await? => {
+                networks::resolve(data_dir, self.cluster(), name, spec).await?
+            }
+            resolved => resolved?,
+        };
         self.ensure(&network, own).await
+    }
+
+    /// Takes a network away that this host has and the cluster has not, if the error says so and no
+    /// container is in it. Returns whether it did.
+    async fn leave_if_superseded(
+        &self,
+        name: &NetworkName,
+        error: &ClusterError,
+    ) -> Result<bool, WiringError> {
+        if !matches!(error, ClusterError::Removed { .. } | ClusterError::AnotherNetwork { .. }) {
+            return Ok(false);
+        }
+        let Some(known) = networks::cached(&self.config().data_dir, name)? else {
+            return Ok(false);
+        };
+        if !self.remove_if_unused(&known).await? {
+            return Ok(false);
+        }
+        if matches!(error, ClusterError::Removed { .. }) {
+            self.cluster().leave_network(&known.id()).await?;
+        }
+        Ok(true)
     }
 
     /// Connects a container to the network that is [`ready`](Self::ready). After an error nothing
