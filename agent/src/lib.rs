@@ -12,6 +12,7 @@
 //! - [`tasks::devices`]: bridge, VXLAN device and firewall rules of one network.
 //! - [`tasks::peers`]: the peers of one network that the kernel must know.
 //! - [`tasks::ownership`]: blocks, loans and kept addresses of one network.
+//! - [`tasks::recovery`]: what an emptied store has lost, written back.
 //! - [`tasks::sweep`]: addresses of containers that are gone without a DEL.
 //! - [`tasks::underlay`]: the interface and address that carry the tunnels.
 //! - [`supervisor`]: one task for each network, started again if it fails.

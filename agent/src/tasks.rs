@@ -8,5 +8,6 @@ pub mod link_events;
 pub mod networks;
 pub mod ownership;
 pub mod peers;
+pub mod recovery;
 pub mod sweep;
 pub mod underlay;

@@ -10,12 +10,15 @@ use std::time::Duration;
 use anyhow::anyhow;
 use log::{debug, info, warn};
 use tokio::sync::watch;
+use tokio::time::Instant;
+use weft_cluster::store_identity::StoreState;
 use weft_cluster::view::Members;
 use weft_cluster::watcher::{self, Watched};
 use weft_cluster::{Cluster, ClusterError};
 use weft_model::NodeRecord;
 use weft_store::{Backoff, Lease, StoreError, keys, typed};
 
+use super::recovery;
 use super::underlay::Seen;
 use crate::Agent;
 
@@ -72,6 +75,12 @@ pub async fn keep(agent: Agent, current: Current) -> anyhow::Result<()> {
                 }
             }
             Err(error @ ClusterError::NameTaken { .. }) => return Err(anyhow!(error)),
+            Err(error @ ClusterError::StoreLost { .. }) => {
+                warn!("{error}");
+                if let Err(error) = recovery::write_back(&agent).await {
+                    warn!("writing back what the store has lost: {error}");
+                }
+            }
             Err(error) => {
                 if !failing {
                     let seconds = delay.as_secs_f32();
@@ -105,6 +114,7 @@ async fn renew(
     let mut due = tokio::time::interval(TTL / 3);
     due.tick().await;
     let mut renewals = 0;
+    let mut recovering = None;
     loop {
         let is_due = tokio::select! {
             _ = due.tick() => true,
@@ -119,6 +129,21 @@ async fn renew(
         // The watches may show a state from before record and heartbeat were written, and keep a
         // record that cannot be read any more.
         renewals += u32::from(is_due);
+        if is_due && (recovering.is_some() || renewals % CHECK == 1) {
+            match cluster.store_state().await {
+                Ok(StoreState::Lost) => return Lost::Lease,
+                Ok(StoreState::Intact) => recovering = None,
+                Ok(StoreState::Recovering) => {
+                    let since = *recovering.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= recovery::TIME
+                        && let Err(error) = cluster.end_recovery().await
+                    {
+                        debug!("{error}");
+                    }
+                }
+                Err(error) => debug!("{error}"),
+            }
+        }
         if (!watcher::shows_alive(members, cluster.node()) || (is_due && renewals % CHECK == 0))
             && matches!(is_registered(cluster).await, Ok(false))
         {

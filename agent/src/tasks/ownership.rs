@@ -119,7 +119,10 @@ fn report_round(name: &NetworkName, done: Result<(), WiringError>) -> bool {
         Ok(()) => true,
         // It is being removed, and so will be what this host has of it.
         Err(WiringError::Allocator(AllocatorError::Cluster(
-            error @ (ClusterError::NoSuchNetwork { .. } | ClusterError::Removed { .. }),
+            error @ (ClusterError::NoSuchNetwork { .. }
+            | ClusterError::Removed { .. }
+            | ClusterError::StoreLost { .. }
+            | ClusterError::Recovering { .. }),
         ))) => {
             debug!("{error}");
             false

@@ -13,6 +13,7 @@
 //! - [`ownership`]: blocks, claimed, adopted, given back, lost.
 //! - [`identities`]: the addresses of identities in the cluster store, and their end.
 //! - [`claim`]: the protocol by which a node comes to own a block, as a pure state machine.
+//! - [`recovery`]: what an emptied store has lost, written back.
 //! - [`block_manager`]: the agent's rounds over blocks and loans of a network.
 //! - [`liveness`]: whether a container is still there.
 //!
@@ -24,7 +25,7 @@
 //! prepared
 //! address                block_manager
 //! sticky
-//! acquire                lending, returns
+//! acquire, recovery      lending, returns
 //! borrowing, ownership
 //! identities
 //! claim, release, error
@@ -43,6 +44,7 @@ pub mod lending;
 pub mod liveness;
 pub mod ownership;
 pub mod prepared;
+pub mod recovery;
 pub mod release;
 pub mod returns;
 pub mod sticky;

@@ -8,6 +8,7 @@ use weft_store::{Expected, Op, Revision, Store};
 
 use crate::config::NodeConfig;
 use crate::environment::Real;
+use crate::store_identity::Note;
 use crate::{ClusterError, Environment, identity};
 
 /// The cluster store as this node sees it.
@@ -18,6 +19,7 @@ pub struct Cluster {
     port: u16,
     machine_id: String,
     environment: Arc<dyn Environment>,
+    note: Note,
 }
 
 impl Cluster {
@@ -33,6 +35,7 @@ impl Cluster {
             port: config.port,
             machine_id: identity::machine_id()?,
             environment: Arc::new(Real::default()),
+            note: Note::below(&config.data_dir),
         })
     }
 
@@ -43,7 +46,8 @@ impl Cluster {
         machine_id: String,
         environment: Arc<dyn Environment>,
     ) -> Self {
-        Self { store, node, port: VXLAN_PORT, machine_id, environment }
+        let note = Note::default();
+        Self { store, node, port: VXLAN_PORT, machine_id, environment, note }
     }
 
     /// Clock, timers and random numbers.
@@ -69,6 +73,11 @@ impl Cluster {
     /// Identity of this machine.
     pub(crate) fn machine_id(&self) -> &str {
         &self.machine_id
+    }
+
+    /// This node's note of the store's identity.
+    pub(crate) fn note(&self) -> &Note {
+        &self.note
     }
 
     /// UDP port on which this node receives VXLAN.

@@ -109,6 +109,24 @@ pub enum ClusterError {
         /// The cluster store.
         store: String,
     },
+    /// The store was emptied or replaced.
+    #[error(
+        "the {store} is not the one that this node knew: it was emptied, or replaced by another; \
+         weftd on each node writes back what is its own, and until then nothing is claimed"
+    )]
+    StoreLost {
+        /// The cluster store.
+        store: String,
+    },
+    /// Nodes are writing back what the store has lost.
+    #[error(
+        "the {store} was emptied, and nodes are writing back what is their own; nothing is claimed \
+         until that is done, within a minute; retry"
+    )]
+    Recovering {
+        /// The cluster store.
+        store: String,
+    },
     /// The store has another network of that name, and no record that this node's was removed.
     #[error(
         "network {network} in the {store} is another one than this host's: the store was emptied, \
@@ -193,6 +211,8 @@ impl ClusterError {
         match self {
             Self::Store(error) => error.is_retryable(),
             Self::NotInStore { .. }
+            | Self::StoreLost { .. }
+            | Self::Recovering { .. }
             | Self::AnotherNetwork { .. }
             | Self::Removed { .. }
             | Self::File(FileError::Locked { .. })

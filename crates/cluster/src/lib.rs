@@ -6,6 +6,7 @@
 //! - [`cluster`]: the connected store, and reads of it.
 //! - [`registration`]: this node's record and its lease.
 //! - [`node_removal`]: removing a node.
+//! - [`store_identity`]: whether the store is the one that this node knows.
 //! - [`view`]: contents of the store, put together by one read.
 //! - [`watcher`]: the same, kept current by watches.
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
@@ -21,6 +22,7 @@ pub mod identity;
 pub mod networks;
 pub mod node_removal;
 pub mod registration;
+pub mod store_identity;
 pub mod view;
 pub mod watcher;
 

@@ -199,6 +199,7 @@ impl Cluster {
         name: &NetworkName,
         spec: &NetworkSpec,
     ) -> Result<Network, ClusterError> {
+        self.check_store().await?;
         for _ in 0..CATALOGUE_TRIES {
             // Two networks that are made at once must not overlap either.
             let catalogue = self.store().get(keys::catalogue()).await?.entry;

@@ -72,6 +72,11 @@ impl Cluster {
         vteps: Option<&[IpAddr]>,
         removal: Removal,
     ) -> Result<Revision, ClusterError> {
+        match (removal, self.check_store().await) {
+            // The agent's record is one of those that are written back.
+            (Removal::End, Err(ClusterError::Recovering { .. })) => {}
+            (_, checked) => checked?,
+        }
         let key = keys::node(self.node());
         for _ in 0..REGISTER_TRIES {
             let (expected, record) = match self.store().get(&key).await?.entry {

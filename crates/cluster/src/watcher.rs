@@ -12,16 +12,16 @@
 
 mod keeper;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use weft_model::{Network, NetworkId, NetworkName, NodeName};
 use weft_store::keys::Shard;
-use weft_store::{Backoff, Entry, Store, StoreError, keys};
+use weft_store::{Backoff, Entry, StoreError, keys};
 
 use crate::Cluster;
 use crate::view::{self, Members, NetworkView, Requests};
@@ -37,6 +37,9 @@ const WAIT: Duration = Duration::from_secs(300);
 /// Least time between two answers. A store in which much changes, or one that does not wait before
 /// it answers, would otherwise keep the agent busy with reading.
 const PACE: Duration = Duration::from_millis(50);
+
+/// Pause before a prefix is listed again that a store which was emptied does not have yet.
+const AFTER_LOSS: Duration = Duration::from_secs(1);
 
 /// Network definitions by name.
 pub type Definitions = BTreeMap<NetworkName, Network>;
@@ -57,19 +60,22 @@ impl Watcher {
     /// Starts the watches. They end when the last clone is dropped. Called from within a runtime.
     pub fn start(cluster: &Cluster) -> Self {
         let (events, received) = mpsc::unbounded_channel();
-        let store = cluster.store();
-        let members = watch_members(store);
+        let members = watch_members(cluster);
         let definitions =
-            project(follow(store, keys::networks_prefix().to_owned()), |entries, _| {
+            project(follow(cluster, keys::networks_prefix().to_owned()), |entries, _| {
                 view::read_networks(entries)
             });
-        let requests = project(follow(store, keys::requests_to(cluster.node())), |entries, _| {
+        let requests = project(follow(cluster, keys::requests_to(cluster.node())), |entries, _| {
             view::read_requests(entries)
         });
         // A single node has no other whose blocks it would have to know.
         if !cluster.is_single_node() {
             for shard in Shard::all() {
-                forward(shard, follow(store, keys::revisions_of_shard(shard)), events.downgrade());
+                forward(
+                    shard,
+                    follow(cluster, keys::revisions_of_shard(shard)),
+                    events.downgrade(),
+                );
             }
             tokio::spawn(Keeper::new(cluster.clone()).run(received));
         }
@@ -110,15 +116,15 @@ pub async fn changed<T>(watched: &mut Watched<T>) {
 }
 
 /// The entries below a prefix, followed for as long as a receiver lives.
-fn follow(store: &Arc<dyn Store>, prefix: String) -> Watched<Vec<Entry>> {
+fn follow(cluster: &Cluster, prefix: String) -> Watched<Vec<Entry>> {
     let (sender, receiver) = watch::channel(None);
-    let store = store.clone();
+    let cluster = cluster.clone();
     tokio::spawn(async move {
         let mut backoff = Backoff::new();
         let mut failing = false;
         while !sender.is_closed() {
             let following =
-                follow_until_error(&*store, &prefix, &sender, &mut backoff, &mut failing);
+                follow_until_error(&cluster, &prefix, &sender, &mut backoff, &mut failing);
             let error = tokio::select! {
                 error = following => error,
                 () = sender.closed() => return,
@@ -140,12 +146,13 @@ fn follow(store: &Arc<dyn Store>, prefix: String) -> Watched<Vec<Entry>> {
 
 /// Lists, then follows, until the store fails.
 async fn follow_until_error(
-    store: &dyn Store,
+    cluster: &Cluster,
     prefix: &str,
     sender: &watch::Sender<Option<Arc<Vec<Entry>>>>,
     backoff: &mut Backoff,
     failing: &mut bool,
 ) -> StoreError {
+    let store = cluster.store();
     let mut listing = match store.list(prefix).await {
         Ok(listing) => listing,
         Err(error) => return error,
@@ -156,6 +163,19 @@ async fn follow_until_error(
         if std::mem::take(failing) {
             info!("watching {prefix}: the {} answers again", store.describe());
         }
+        if lacks_some(sender, &listing.entries)
+            && let Err(error) = cluster.check_store().await
+        {
+            // What an emptied store does not show is not gone: the last known state stands until
+            // nodes have written back what is their own.
+            debug!("watching {prefix}: {error}");
+            tokio::time::sleep(AFTER_LOSS).await;
+            listing = match store.list(prefix).await {
+                Ok(listing) => listing,
+                Err(error) => return error,
+            };
+            continue;
+        }
         publish(sender, listing.entries);
         tokio::time::sleep_until(answered + PACE).await;
         listing = match store.next_listing(prefix, &listing.cursor, WAIT).await {
@@ -163,6 +183,13 @@ async fn follow_until_error(
             Err(error) => return error,
         };
     }
+}
+
+/// Returns whether keys that were there have gone.
+fn lacks_some(sender: &watch::Sender<Option<Arc<Vec<Entry>>>>, entries: &[Entry]) -> bool {
+    let keys: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+    let known = sender.borrow();
+    known.iter().flat_map(|known| known.iter()).any(|entry| !keys.contains(entry.key.as_str()))
 }
 
 /// A watched value computed from a watched list of entries.
@@ -198,10 +225,10 @@ fn publish<T: PartialEq>(sender: &watch::Sender<Option<Arc<T>>>, value: T) {
 }
 
 /// Nodes with their records and heartbeats, from the two prefixes.
-fn watch_members(store: &Arc<dyn Store>) -> Watched<Members> {
-    let nodes = follow(store, keys::nodes_prefix().to_owned());
+fn watch_members(cluster: &Cluster) -> Watched<Members> {
+    let nodes = follow(cluster, keys::nodes_prefix().to_owned());
     let mut nodes = project(nodes, view::read_nodes);
-    let mut alive = project(follow(store, keys::alive_prefix().to_owned()), |entries, _| {
+    let mut alive = project(follow(cluster, keys::alive_prefix().to_owned()), |entries, _| {
         view::read_alive(entries)
     });
     let (sender, receiver) = watch::channel(None);

@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `networks/<network>` | a network's definition |
+//! | `store` | identity of the store's contents |
 //! | `catalogue` | counter that grows with each change of the set of networks |
 //! | `removed/<network id>` | record of a network's removal |
 //! | `owned/<node>/<network id>` | marks a network in which the node owns blocks, or did |
@@ -50,6 +51,11 @@ pub fn network(name: &NetworkName) -> String {
 pub fn network_of(key: &str) -> Option<NetworkName> {
     let [name] = segments(key, "networks/")?;
     canonical(name)
+}
+
+/// The identity of the store's contents.
+pub fn store() -> &'static str {
+    "store"
 }
 
 /// Counter of changes to the set of networks. Creating a network requires it unchanged since all

@@ -13,7 +13,7 @@ use weft_model::NetworkId;
 use weft_store::keys::{Group, Shard};
 use weft_store::{Backoff, Entry, Revision, keys};
 
-use crate::view::{Groups, NetworkView};
+use crate::view::{GroupView, Groups, NetworkView};
 use crate::{Cluster, ClusterError};
 
 /// Interval of complete reads of a network without a reason.
@@ -182,9 +182,8 @@ impl Keeper {
         }
     }
 
-    /// Reads what is stale. A network that seems to have lost all its blocks is kept as it was,
-    /// unless the store knows it: one that was removed, or a store that was emptied, is no reason
-    /// to disconnect containers.
+    /// Reads what is stale. Blocks and endpoints that have gone stay as they were while the store is
+    /// not the one that this node knows: one that was emptied is no reason to disconnect containers.
     async fn read(
         &self,
         name: &NetworkId,
@@ -203,15 +202,21 @@ impl Keeper {
                 groups
             }
         };
-        let is_empty = |groups: &Groups| groups.values().all(|g| g.blocks.is_empty());
-        if is_empty(&groups)
-            && !is_empty(known)
-            && self.cluster.network_unless_removed(name).await?.is_none()
-        {
-            return Ok(known.clone());
+        if lacks_some(known, &groups) {
+            self.cluster.check_store().await?;
         }
         Ok(groups)
     }
+}
+
+/// Returns whether blocks or endpoints that were there have gone.
+fn lacks_some(known: &Groups, groups: &Groups) -> bool {
+    let none = GroupView::default();
+    known.iter().any(|(group, known)| {
+        let now = groups.get(group).map_or(&none, Arc::as_ref);
+        known.blocks.keys().any(|block| !now.blocks.contains_key(block))
+            || known.endpoints.keys().any(|address| !now.endpoints.contains_key(address))
+    })
 }
 
 impl Kept {

@@ -1,0 +1,91 @@
+//! Writing back what an emptied cluster store has lost and this node's ledger has.
+//!
+//! Everything is created only where it is absent: what another node wrote first stands, and a block
+//! that another node owns by now is found by [`crate::ownership::verify`].
+
+use log::{debug, warn};
+use weft_cluster::{Cluster, ClusterError};
+use weft_ledger::{Holder, Ledger, Reservation};
+use weft_model::block::BlockRecord;
+use weft_model::{Endpoint, LoanId, NodeName};
+use weft_store::{Op, TxnOutcome, keys, typed};
+
+use crate::{AllocatorError, identities, ownership};
+
+/// Writes back this network, its blocks of this node, the addresses lent and borrowed, and the
+/// identities that keep addresses. A network that was removed, or of which the store has another of
+/// the same name, is left alone.
+pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), AllocatorError> {
+    match cluster.current(ledger.network()).await {
+        Ok(_) => {}
+        Err(
+            error @ (ClusterError::Removed { .. }
+            | ClusterError::AnotherNetwork { .. }
+            | ClusterError::VniTaken { .. }),
+        ) => {
+            warn!("network {}: {error}", ledger.network().name());
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let _lock = ownership::lock_claims(cluster, ledger).await?;
+    let id = ledger.network().id();
+    for block in ledger.blocks()? {
+        let record = BlockRecord { node: cluster.node().clone(), generation: 0 };
+        let ops = vec![
+            Op::create(keys::block(&id, &block), typed::encode(&record)?),
+            Op::put(keys::owned(cluster.node(), &id), typed::encode(&true)?),
+        ];
+        create(cluster, ops).await?;
+    }
+    for lent in ledger.lent()? {
+        let Holder::Lent { node, loan, .. } = &lent.holder else { continue };
+        endpoints(cluster, ledger, &lent, node, Some(cluster.node()), *loan).await?;
+    }
+    for reservation in ledger.reservations()? {
+        if let Some(loan) = &reservation.loan {
+            let (node, lender) = (cluster.node(), Some(&loan.lender));
+            endpoints(cluster, ledger, &reservation, node, lender, Some(loan.id)).await?;
+        }
+        let kept = match &reservation.holder {
+            Holder::Kept { sticky, .. } => Some(sticky),
+            _ => reservation.sticky.as_ref(),
+        };
+        if let Some(sticky) = kept {
+            identities::remember(cluster, ledger.network(), None, sticky, &reservation).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes that the addresses of a reservation live on `node`.
+async fn endpoints(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    held: &Reservation,
+    node: &NodeName,
+    lender: Option<&NodeName>,
+    loan: Option<LoanId>,
+) -> Result<(), AllocatorError> {
+    let network = ledger.network();
+    let (Some(addresses), Some(block)) =
+        (network.addresses(held.pool, held.host), network.block_at(held.pool, held.host))
+    else {
+        return Ok(());
+    };
+    let endpoint =
+        Endpoint { node: node.clone(), mac: addresses.mac, lender: lender.cloned(), loan };
+    for address in addresses.iter() {
+        let key = keys::endpoint(&network.id(), &block, address);
+        create(cluster, vec![Op::create(key, typed::encode(&endpoint)?)]).await?;
+    }
+    Ok(())
+}
+
+async fn create(cluster: &Cluster, ops: Vec<Op>) -> Result<(), AllocatorError> {
+    match cluster.store().transact(&cluster.with_revisions(ops)).await? {
+        TxnOutcome::Committed => {}
+        TxnOutcome::Conflict { reason, .. } => debug!("not written back: {reason}"),
+    }
+    Ok(())
+}
