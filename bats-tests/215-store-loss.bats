@@ -91,15 +91,14 @@ ping_all() {
     eventually 5 ping_all
     before=$(owners)
 
-    in_container a one busybox ping -i 0.2 -W 1 -c 200 "$(cni_ip b two)" >"$WEFT_TEST_DIR/pings" &
-    local pings=$!
+    start_daemon a pings nsenter --net=/run/netns/one busybox ping -i 0.2 -W 1 -c 200 "$(cni_ip b two)"
     wipe_consul
     # What it does not show is no reason to disconnect anybody.
     eventually 60 has_owners "$before"
     ping_all
     eventually 60 takes_container b four
-    wait "$pings"
-    grep -q " 0% packet loss" "$WEFT_TEST_DIR/pings" || fail "$(tail -n 3 "$WEFT_TEST_DIR/pings")"
+    eventually 60 daemon_stopped a pings
+    grep -q " 0% packet loss" "$WEFT_TEST_DIR/logs/a.pings.log" || fail "$(tail -n 3 "$WEFT_TEST_DIR/logs/a.pings.log")"
     ping_all
 
     for host in a b c; do
@@ -131,10 +130,10 @@ agent_is_alive() {
     eventually 10 has_left b
     add b new
     [[ $(cni_result_vni b new) != "$vni" ]]
-    # Node a has no agent and its files: what it gives out has nothing to do with the new network.
+    # Node a has no agent and its files: what it gives out has nothing to do with the new network, though its
+    # addresses may be the same.
     add a stale
     assert_equal "$(cni_result_vni a stale)" "$vni"
-    run ! ping_from a stale "$(cni_ip b new)"
     # With an agent it says so, and joins the new one once its containers are gone.
     start_weftd a
     eventually 10 grep -q "it was removed, but this host has containers in it" "$WEFT_TEST_DIR/logs/a.weftd.log"
@@ -147,7 +146,7 @@ agent_is_alive() {
 }
 
 cni_result_vni() {
-    jq -r '.interfaces[0].name | ltrimstr("wb")' "$(cni_result_file "$1" "$2")"
+    jq -r '.interfaces[0].name | ltrimstr("wb")' "$(cni_result_file "$1" "$2" eth0)"
 }
 
 takes_vni() {
