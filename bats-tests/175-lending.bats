@@ -173,11 +173,12 @@ end_lease_of() {
     add b heir "$ip"
     assert_equal "$(cni_ip b heir)" "$ip"
     plug_host a
-    kept_off() { in_host a grep -q . /sys/class/net/wb10000/address && ! ping_from a one "$(cni_ip b one)"; }
+    bridge=wb$(vni_of tiny)
+    kept_off() { in_host a grep -q . "/sys/class/net/$bridge/address" && ! ping_from a one "$(cni_ip b one)"; }
     eventually 15 grep -q "was removed from the cluster while it was cut off" "$WEFT_TEST_DIR/logs/a.weftd.log"
     eventually 5 kept_off
     # Nor does the agent's care for ports bring it back.
-    in_host a ip link set wb10000 mtu 1400
+    in_host a ip link set "$bridge" mtu 1400
     sleep 2
     kept_off
     eventually 3 ping_from b - "$ip"

@@ -227,17 +227,18 @@ kv() {
 }
 
 @test "ipam check: finds a block that only the store gives to this node, and one that only the files do" {
-    local block
+    local block BLOCKS
+    BLOCKS=weft/v1/blocks/$(network_id red)/0-0
     block=$(block_of a)
-    kv put weft/v1/blocks/red/0-0/0-240-4 '{"node": "a"}'
+    kv put "$BLOCKS/0-240-4" '{"node": "a"}'
     assert_fixed blockNotEntered
     in_host a test -e "$DIR/blocks/0-240-4"
-    kv delete "weft/v1/blocks/red/0-0/$block"
+    kv delete "$BLOCKS/$block"
     assert_fixed blockNotOwned
-    assert_equal "$(kv get "weft/v1/blocks/red/0-0/$block" | jq -r .node)" a
+    assert_equal "$(kv get "$BLOCKS/$block" | jq -r .node)" a
 
     # Another node's: struck out, and the container that has an address of it is named.
-    kv put weft/v1/blocks/red/0-0/"$block" '{"node": "c"}'
+    kv put "$BLOCKS/$block" '{"node": "c"}'
     check a
     [[ $status == 1 ]]
     assert_json 'any(.kind == "blockNotOwned" and (.what | contains("node c")))' true
@@ -276,7 +277,9 @@ kv() {
 }
 
 @test "ipam check: finds loans that only one side knows of" {
-    local key=weft/v1/endpoints/red/0-0/0-0-4/10.9.0.9 loan=00000000000000ab mac=02:42:0a:09:00:09
+    local endpoints key loan=00000000000000ab mac=02:42:0a:09:00:09
+    endpoints=weft/v1/endpoints/$(network_id red)/0-0
+    key=$endpoints/0-0-4/10.9.0.9
     # Lent, says the store; free, says the lender.
     kv put "$key" "{\"node\": \"c\", \"mac\": \"$mac\", \"lender\": \"a\", \"loan\": \"$loan\"}"
     assert_fixed notSetAside
@@ -288,7 +291,7 @@ kv() {
     kv delete "$key"
     assert_fixed lentToNobody
     # Borrowed, says the store; unused, says the borrower. It is its lender's again.
-    key=weft/v1/endpoints/red/0-0/0-192-4/10.9.0.200
+    key=$endpoints/0-192-4/10.9.0.200
     kv put "$key" "{\"node\": \"a\", \"mac\": \"$mac\", \"lender\": \"c\", \"loan\": \"$loan\"}"
     assert_fixed endpointUnused
     run kv get "$key"

@@ -100,7 +100,7 @@ add() {
     cni a DEL brief eth0 "$(known_as job-0 1)"
     forgotten() { ! in_host a sh -c 'grep -l job-0 /run/weft/networks/red/reservations/*'; }
     eventually 15 forgotten
-    no_record() { ! consul_cmd kv get -recurse weft/v1/sticky/red | grep job-0; }
+    no_record() { ! consul_cmd kv get -recurse weft/v1/sticky/ | grep job-0; }
     eventually 5 no_record
 }
 
@@ -110,7 +110,7 @@ add() {
     ip=$(cni_ip a before)
     cni a DEL before eth0 "$(known_as mail-0)"
     stop_weftd a KILL
-    in_host a sh -c 'rm -rf /run/weft/networks; ip link delete wb10000; ip link delete wx10000'
+    in_host a sh -c 'rm -rf /run/weft/networks; ip link delete "wb$1"; ip link delete "wx$1"' sh "$(vni_of red)"
     start_weftd a
     for i in 1 2 3 4; do
         add a "filler$i" "$NET"

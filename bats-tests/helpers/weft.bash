@@ -113,6 +113,16 @@ cni_ip() {
     jq -r '.ips[0].address | sub("/.*"; "")' "$(cni_result_file "$1" "$2" "${3:-eth0}")"
 }
 
+# network_id NETWORK: prints the network as the keys of what belongs to it have it.
+network_id() {
+    consul_cmd kv get "weft/v1/networks/$1" | jq -r '"\(.name)@\(.incarnation)"'
+}
+
+# vni_of NETWORK: prints the VNI of a network in Consul.
+vni_of() {
+    consul_cmd kv get "weft/v1/networks/$1" | jq -r .vni
+}
+
 # with_prev_result HOST CONTAINER IFNAME CONF: prints CONF with the ADD's result in it, as CHECK and DEL want it.
 with_prev_result() {
     jq --slurpfile result "$(cni_result_file "$1" "$2" "$3")" '.prevResult = $result[0]' <<<"$4"
