@@ -103,7 +103,10 @@ mod tests {
     #[test]
     fn texts_that_collide_in_fnv_have_ids_of_their_own() {
         let texts = ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"];
-        assert_eq!(crate::hash::fnv1a(texts[0].as_bytes()), crate::hash::fnv1a(texts[1].as_bytes()));
+        assert_eq!(
+            crate::hash::fnv1a(texts[0].as_bytes()),
+            crate::hash::fnv1a(texts[1].as_bytes())
+        );
         assert_ne!(StickyId::of(texts[0]), StickyId::of(texts[1]));
     }
 

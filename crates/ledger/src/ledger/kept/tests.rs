@@ -56,7 +56,10 @@ fn an_address_is_kept_from_an_identity_with_the_same_id() {
     assert_ne!(held(&planted.fixture, "x", Want::Any, &planted.evil), planted.kept);
     let about = About { sandbox: None, sticky: Some(&planted.evil) };
     let asked = planted.ledger().reserve(&holder("y"), planted.place(), about).unwrap();
-    assert!(matches!(&asked, Outcome::Taken(other) if other.is_kept_for(&planted.prod)), "{asked:?}");
+    assert!(
+        matches!(&asked, Outcome::Taken(other) if other.is_kept_for(&planted.prod)),
+        "{asked:?}"
+    );
     assert_eq!(held(&planted.fixture, "db2", Want::Any, &planted.prod), planted.kept);
 }
 
