@@ -1,5 +1,6 @@
 //! The connected cluster store, as this node uses it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use weft_model::NodeName;
@@ -8,13 +9,15 @@ use weft_store::{Expected, Op, Revision, Store};
 
 use crate::config::NodeConfig;
 use crate::environment::Real;
-use crate::{ClusterError, Environment, identity};
+use crate::{ClusterError, Environment, identity, node_name};
 
 /// The cluster store as this node sees it.
 #[derive(Clone)]
 pub struct Cluster {
     store: Arc<dyn Store>,
     node: NodeName,
+    /// The directory of the node's files, in which its name is noted; absent in simulations.
+    data_dir: Option<PathBuf>,
     port: u16,
     machine_id: String,
     environment: Arc<dyn Environment>,
@@ -30,6 +33,7 @@ impl Cluster {
         Ok(Self {
             store: weft_store::open(&config.store, variable)?,
             node: config.node.clone(),
+            data_dir: Some(config.data_dir.clone()),
             port: config.port,
             machine_id: identity::machine_id()?,
             environment: Arc::new(Real::default()),
@@ -43,7 +47,7 @@ impl Cluster {
         machine_id: String,
         environment: Arc<dyn Environment>,
     ) -> Self {
-        Self { store, node, port: VXLAN_PORT, machine_id, environment }
+        Self { store, node, data_dir: None, port: VXLAN_PORT, machine_id, environment }
     }
 
     /// Clock, timers and random numbers.
@@ -64,6 +68,17 @@ impl Cluster {
     /// This node's name.
     pub fn node(&self) -> &NodeName {
         &self.node
+    }
+
+    /// Notes this node's name among its files; refuses it if they are of another name. Called
+    /// before anything that the cluster is asked or told in the node's name; reads one small file.
+    pub fn claim_name(&self) -> Result<(), ClusterError> {
+        self.data_dir.as_ref().map_or(Ok(()), |dir| node_name::claim(dir, &self.node))
+    }
+
+    /// Refuses this node's name if its files are of another one. Writes nothing.
+    pub fn check_name(&self) -> Result<(), ClusterError> {
+        self.data_dir.as_ref().map_or(Ok(()), |dir| node_name::check(dir, &self.node))
     }
 
     /// Identity of this machine.

@@ -74,6 +74,22 @@ pub enum ClusterError {
         /// This machine.
         own: String,
     },
+    /// This node's files are of another name.
+    #[error(
+        "this is node {noted} by its files in {dir}, and is called {node} now, by its \
+         configuration or its host name; under another name it would take what it holds for \
+         another node's. Set `node = \"{noted}\"` in its configuration; or, to rename it, delete \
+         its containers, stop weftd, reboot or empty {dir}, and then run `weftctl node remove \
+         {noted}`", dir = data_dir.display()
+    )]
+    Renamed {
+        /// The name that is noted.
+        noted: NodeName,
+        /// The name that the node has now.
+        node: NodeName,
+        /// The directory of its files.
+        data_dir: PathBuf,
+    },
     /// The node to be removed is alive.
     #[error(
         "node {node} is alive: its agent holds its record; stop weftd there first, or, if the \
@@ -175,6 +191,7 @@ impl ClusterError {
                 | Self::Contradiction { .. }
                 | Self::VniTaken { .. }
                 | Self::NameTaken { .. }
+                | Self::Renamed { .. }
         )
     }
 }

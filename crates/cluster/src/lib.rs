@@ -4,6 +4,7 @@
 //! - [`config`]: the node's configuration file.
 //! - [`identity`]: the identity of the machine.
 //! - [`cluster`]: the connected store, and reads of it.
+//! - `node_name`: the name of the node, noted among its files.
 //! - [`registration`]: this node's record and its lease.
 //! - [`node_removal`]: removing a node.
 //! - [`view`]: contents of the store, put together by one read.
@@ -19,6 +20,7 @@ pub mod environment;
 mod error;
 pub mod identity;
 pub mod networks;
+mod node_name;
 pub mod node_removal;
 pub mod registration;
 pub mod view;

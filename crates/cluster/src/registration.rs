@@ -72,6 +72,7 @@ impl Cluster {
         vteps: Option<&[IpAddr]>,
         removal: Removal,
     ) -> Result<Revision, ClusterError> {
+        self.claim_name()?;
         let key = keys::node(self.node());
         for _ in 0..REGISTER_TRIES {
             let (expected, record) = match self.store().get(&key).await?.entry {

@@ -89,11 +89,9 @@ impl StoreSection {
         }
         let dir = self.address.map_or_else(|| DEFAULT_LOCAL_STORE.into(), PathBuf::from);
         if !dir.is_absolute() {
-            return Err(
-                "store.address: the local store, which is used unless `type` names another, \
-                        needs an absolute path"
-                    .to_owned(),
-            );
+            let why = "the local store, which is used unless `type` names another, needs an \
+                       absolute path";
+            return Err(format!("store.address: {why}"));
         }
         Ok(StoreConfig::Local { dir })
     }
