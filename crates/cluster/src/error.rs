@@ -141,6 +141,31 @@ pub enum ClusterError {
         /// The network.
         network: NetworkName,
     },
+    /// The record of this node was written by others each time.
+    #[error(
+        "could not write the record of node {node} in the {store}: others changed it at each of \
+         {tries} attempts; try again, and if that does not help, see with `weftctl node list` \
+         whether two hosts have this name"
+    )]
+    RecordContended {
+        /// This node.
+        node: NodeName,
+        /// The cluster store.
+        store: String,
+        /// Count of the attempts.
+        tries: usize,
+    },
+    /// The lease of this node's agent ended before anything could be bound to it.
+    #[error(
+        "could not note in the {store} that the agent of node {node} runs: the lease ended right \
+         after it was granted; the agent tries again with another"
+    )]
+    LeaseEnded {
+        /// This node.
+        node: NodeName,
+        /// The cluster store.
+        store: String,
+    },
     /// Another process of this node has been at it for too long.
     #[error(
         "another process on this node has been {work} network {network} for over {} s; the {store} \
@@ -176,6 +201,8 @@ impl ClusterError {
             Self::NotInStore { .. }
             | Self::File(FileError::Locked { .. })
             | Self::Contended { .. }
+            | Self::RecordContended { .. }
+            | Self::LeaseEnded { .. }
             | Self::Busy { .. } => true,
             _ => false,
         }
