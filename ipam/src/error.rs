@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_work_later_has_the_code_of_another_try() {
+    fn gives_the_code_of_another_try_to_what_may_work_later() {
         let (network, store) = ("red".parse().unwrap(), || "Consul at http://a:1".to_owned());
         let again: [AllocatorError; 4] = [
             ClusterError::RecordContended { node: node(), store: store(), tries: 16 }.into(),

@@ -96,8 +96,8 @@ fn usage(ledger: &Ledger, nodes: usize) -> Result<Usage, AllocatorError> {
     })
 }
 
-/// Count of the aligned ranges of 2^`bits` addresses in which a pool has an address to give. A pool that is
-/// too large to be gone through is taken as a whole.
+/// Count of the aligned ranges of 2^`bits` addresses in which a pool has an address to give. A pool
+/// that is too large to be gone through is taken as a whole.
 fn count(pool: &Pool, bits: u8) -> u64 {
     let (first, last) = (pool.first().get() >> bits, pool.last().get() >> bits);
     if last - first > LARGEST_COUNT {
@@ -187,8 +187,8 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "network red has no free address for node a: 10.9.0.0/29 (5 addresses): all 5 blocks \
-             are this node's, which holds 5 addresses of them; try again when containers have gone, \
-             or add a subnet: `weftctl network extend red --subnet ...`"
+             are this node's, which holds 5 addresses of them; try again when containers have \
+             gone, or add a subnet: `weftctl network extend red --subnet ...`"
         );
     }
 }

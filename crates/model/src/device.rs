@@ -17,7 +17,7 @@ const ALIAS: &str = "weft:";
 /// The words before the network's name in the alias of a host end.
 const ON_NETWORK: &str = " on network ";
 
-/// What stands in an alias for the rest of a container id. No id has this character.
+/// Mark of a container id that is cut short in an alias. No id has this character.
 const ELLIPSIS: &str = "\u{2026}";
 
 /// The overlay bridge of the network with `vni`.

@@ -13,7 +13,7 @@ use crate::{HostNumber, ModelError, PoolIndex, hex};
 /// A stable identity, as it stands in keys and file names: a hash, for identities are free text.
 ///
 /// Tenants choose identities, so the hash is a cryptographic one: nobody finds a text with the id
-/// of another's. Where an id leads to a record, the record's [`Sticky`] says whose it is
+/// of another's. Where an id leads to a record, the record's [`Sticky`] is compared
 /// ([`Sticky::is_same`]), and a record of another identity is another holder's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StickyId(u128);

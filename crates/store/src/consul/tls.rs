@@ -51,8 +51,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_file_iter(path).map_err(read)?.collect::<Result<Vec<_>, _>>().map_err(read)
 }
 
-/// The reason for which a file is not PEM. Some of the parser's errors quote the file, and it may be
-/// a private key.
+/// The reason for which a file is not PEM. Some of the errors of the parser quote the file, which
+/// may be a private key.
 fn unreadable(path: &Path, error: &pem::Error) -> String {
     let path = path.display();
     match error {

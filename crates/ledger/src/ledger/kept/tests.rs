@@ -64,7 +64,7 @@ fn an_address_is_kept_from_an_identity_with_the_same_id() {
 }
 
 #[test]
-fn what_is_kept_is_not_lent_for_an_identity_with_the_same_id() {
+fn lends_no_kept_address_for_an_identity_with_the_same_id() {
     let planted = Collision::plant();
     let (node, loan) = (NodeName::new("b").unwrap(), LoanId::new(1));
     let lent = planted.ledger().lend(planted.place(), &node, loan, Some(&planted.evil)).unwrap();
@@ -81,7 +81,7 @@ fn what_is_kept_is_not_lent_for_an_identity_with_the_same_id() {
 }
 
 #[test]
-fn what_is_kept_is_not_overwritten_by_an_identity_with_the_same_id() {
+fn leaves_what_is_kept_for_an_identity_with_the_same_id() {
     let planted = Collision::plant();
     let file = planted.fixture.path("reservations").join(kept_file_name(planted.evil.id()));
     let before = fs::read(&file).unwrap();
