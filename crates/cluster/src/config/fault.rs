@@ -1,9 +1,10 @@
 //! Faults of the configuration file, in words that hold nothing of its content.
 //!
 //! The file holds the store's token, and the errors of a parser quote the line or the value that
-//! they are about. Errors go into the logs of runtimes and into the events of pods. So they are described here by what weft knows itself, which is its own keys, and by the number of
-//! the line. A key that weft does not know may be a value in the wrong place, and is shown only if
-//! it is a known one misspelt.
+//! they are about. Errors go into the logs of runtimes and into the events of pods. So they are
+//! described here by what weft knows itself, which is its own keys, and by the number of the line.
+//! A key that weft does not know may be a value in the wrong place, and is shown only if it is a
+//! known one misspelt.
 
 use toml::de::{DeTable, DeValue, Error};
 
