@@ -26,14 +26,16 @@ teardown_file() {
 # everything_says TEXT [VARIABLE=VALUE...]: runs all programs at the most verbose level. None may print the secret, and
 # each must fail with a message that contains TEXT; empty: none need fail.
 everything_says() {
-    local expected=$1 conf=$NET said
+    local expected=$1 conf said
     shift
+    # A network that the node does not have yet: the store must be asked.
+    conf=$(jq --arg name "red$RANDOM" '.name = $name | .cniVersion = "1.1.0" | .["cni.dev/valid-attachments"] = []' <<<"$NET")
     local plugin verb
     for plugin in weft weft-ipam; do
         for verb in ADD CHECK GC STATUS DEL; do
             said=$(in_machine a env WEFT_LOG=trace RUST_BACKTRACE=1 CNI_COMMAND=$verb CNI_CONTAINERID=box CNI_IFNAME=eth0 \
                 CNI_NETNS=/run/netns/box CNI_PATH=/opt/cni/bin "$@" "/opt/cni/bin/$plugin" \
-                <<<"$(jq '.cniVersion = "1.1.0" | .["cni.dev/valid-attachments"] = []' <<<"$conf")" 2>&1) || true
+                <<<"$conf" 2>&1) || true
             judge "$plugin $verb" "$said" "" || return 1
             [[ $verb != ADD || $said == *"$expected"* ]] || fail "$plugin $verb does not say '$expected':" "$said" || return 1
         done
