@@ -61,7 +61,7 @@ pub(super) fn of_value(text: &str, fault: &str) -> String {
 /// The number of the line with the byte `at`, counted from 1.
 fn line_at(text: &str, at: usize) -> usize {
     let before = &text.as_bytes()[..at.min(text.len())];
-    before.iter().filter(|byte| **byte == b'\n').count() + 1
+    before.split(|byte| *byte == b'\n').count()
 }
 
 /// The place of a key with its sections, such as `store.token`.
