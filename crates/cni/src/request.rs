@@ -107,7 +107,7 @@ impl Request {
     /// The IPAM plugin that the configuration names. An empty `ipam` section is none.
     pub fn ipam_type(&self) -> Result<Option<String>, CniError> {
         let Some(ipam) = get(&self.config, "ipam") else { return Ok(None) };
-        let Value::Object(ipam) = ipam else { return Err(no_section("ipam", ipam)) };
+        let Value::Object(ipam) = ipam else { return Err(wrong("ipam", ipam, "an object")) };
         Ok(typed::<String>(ipam, "type", "a string")?.filter(|plugin| !plugin.is_empty()))
     }
 
@@ -270,22 +270,8 @@ fn section<'a>(
     match get(object, key) {
         None => Ok(None),
         Some(Value::Object(section)) => Ok(Some(section)),
-        Some(other) => Err(no_section(name, other)),
+        Some(other) => Err(wrong(name, other, "an object")),
     }
-}
-
-/// The error for a section that is no object. Other plugins read it too, and what it holds may be
-/// secret; so only its kind is named.
-fn no_section(name: &str, value: &Value) -> CniError {
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    };
-    CniError::new(code::INVALID_CONFIG, format!("{name} is {kind}: expected an object"))
 }
 
 fn typed<T: DeserializeOwned>(

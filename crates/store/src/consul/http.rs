@@ -170,7 +170,7 @@ impl Client {
             return Err(refuse("it must not hold a user or a password; set a token instead"));
         }
         if is_uuid(&address) {
-            return Err(refuse("it has the form of a token, which is set as `token`"));
+            return Err(refuse("it has the form of a token, which belongs into store.token"));
         }
         let (scheme, rest) = address.split_once("://").unwrap_or(("http", &address));
         let endpoint = match scheme {
