@@ -266,7 +266,7 @@ agent_is_alive() {
     add_container b box
     cni b ADD box eth0 "$(plugin_conf ovnet1.conflist 0)"
     eventually 5 ping_from a box "$(cni_ip b box)"
-    in_host a ip link delete wx10000
+    in_host a ip link delete "wx$(vni_of ovnet1)"
     eventually 5 ping_from a box "$(cni_ip b box)"
     in_host a grep -q "^CapBnd:.*0000000000081000$" "/proc/$(<"$WEFT_TEST_DIR/machines/a/weftd.pid")/status"
 }

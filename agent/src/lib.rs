@@ -81,6 +81,8 @@ pub async fn run(
     cluster: Cluster,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    // An agent that runs already counts against another name, so this comes before the lock.
+    cluster.claim_name()?;
     let _only_one = singleton::take(&config.data_dir)?;
     let netlink = Netlink::open_offloaded().context("open a netlink socket")?;
     // Passes are off this thread already. Would they put their requests on yet another of the same

@@ -53,7 +53,8 @@ enum Lost {
 
 /// Keeps this node's record and heartbeat current for as long as the future is polled.
 ///
-/// Ends only with an error that no waiting cures: another machine has this node's name.
+/// Ends only with an error that no waiting cures: another machine has this node's name, or this
+/// node's files are of another name.
 pub async fn keep(agent: Agent, current: Current) -> anyhow::Result<()> {
     let cluster = agent.host.cluster();
     let mut members = agent.watcher.members();
@@ -74,7 +75,9 @@ pub async fn keep(agent: Agent, current: Current) -> anyhow::Result<()> {
                     Lost::Vteps => info!("node {} has another VTEP", cluster.node()),
                 }
             }
-            Err(error @ ClusterError::NameTaken { .. }) => return Err(anyhow!(error)),
+            Err(error @ (ClusterError::NameTaken { .. } | ClusterError::Renamed { .. })) => {
+                return Err(anyhow!(error));
+            }
             Err(error @ ClusterError::StoreLost { .. }) => {
                 warn!("{error}");
                 if let Err(error) = recovery::write_back(&agent).await {

@@ -9,10 +9,14 @@ use log::{debug, info};
 use weft_cluster::{Cluster, ClusterError};
 use weft_ledger::ledger::{About, Outcome, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
+use weft_model::{HostNumber, Pool};
 
 use crate::claim::{Claimed, Target};
-use crate::error::shown;
+use crate::error::{Usage, shown};
 use crate::{AllocatorError, borrowing, identities, ownership};
+
+/// Largest pool whose addresses are counted for an error.
+const LARGEST_COUNT: u64 = 1 << 20;
 
 /// Gives `holder` an address of the ledger's network, claiming a block or borrowing the address if
 /// no own block has it.
@@ -57,15 +61,10 @@ pub async fn reserve(
                 continue;
             }
             Claimed::Contended => return Err(ClusterError::Contended { network: name }.into()),
-            Claimed::Exhausted { blocks, nodes } => {
-                let node = cluster.node().clone();
-                AllocatorError::Exhausted {
-                    network: name,
-                    node,
-                    blocks,
-                    nodes,
-                    reason: String::new(),
-                }
+            Claimed::Exhausted { nodes, .. } => {
+                let usage = Box::new(usage(&ledger, nodes)?);
+                let (node, reason) = (cluster.node().clone(), String::new());
+                AllocatorError::Exhausted { network: name, node, usage, reason }
             }
             Claimed::OwnedBy(owner) => {
                 let address = shown(&ledger, want);
@@ -82,6 +81,32 @@ pub async fn reserve(
         return borrowing::borrow(cluster, &ledger, holder, want, about, failure, still_wanted)
             .await;
     }
+}
+
+/// The shares of the network that `nodes` nodes have, this one perhaps among them.
+fn usage(ledger: &Ledger, nodes: usize) -> Result<Usage, AllocatorError> {
+    let own = ledger.blocks()?.len() as u64;
+    let pools = || ledger.network().pools().map(|(_, pool)| pool);
+    Ok(Usage {
+        pools: pools().map(|pool| (pool.subnets().collect(), count(pool, 0))).collect(),
+        blocks: pools().map(|pool| count(pool, pool.block_bits().get())).sum(),
+        own,
+        held: ledger.counts()?.reserved,
+        others: nodes.saturating_sub(usize::from(own > 0)),
+    })
+}
+
+/// Count of the aligned ranges of 2^`bits` addresses in which a pool has an address to give. A pool
+/// that is too large to be gone through is taken as a whole.
+fn count(pool: &Pool, bits: u8) -> u64 {
+    let (first, last) = (pool.first().get() >> bits, pool.last().get() >> bits);
+    if last - first > LARGEST_COUNT {
+        return last - first + 1;
+    }
+    let next = |host: &HostNumber| {
+        pool.next_assignable(HostNumber::new(((host.get() >> bits) + 1) << bits))
+    };
+    std::iter::successors(pool.next_assignable(pool.first()), next).count() as u64
 }
 
 /// Asks the ledger; what is missing for a yes comes back as what to claim.
@@ -113,5 +138,57 @@ fn attempt(
             address: shown(ledger, want),
             network: network(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+    use weft_cluster::environment::Real;
+    use weft_model::pool::{FamilyRecord, PoolRecord};
+    use weft_model::{ContainerId, IfName, NetworkSpec};
+    use weft_store::LocalStore;
+
+    use crate::address::{self, AddressRequest};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_network_without_room_is_described_by_its_subnet_and_its_owners() {
+        let dir = TempDir::new().unwrap();
+        let store = Arc::new(LocalStore::new(dir.path().join("store")));
+        let environment = Arc::new(Real::default());
+        let cluster =
+            Cluster::simulated(store, "a".parse().unwrap(), "machine".into(), environment);
+        let ipv4 = Some(FamilyRecord::new("10.9.0.0/29".parse().unwrap()));
+        let pools = vec![PoolRecord { ipv4, ..PoolRecord::default() }];
+        let request = |id: &str| AddressRequest {
+            network: "red".parse().unwrap(),
+            spec: NetworkSpec { pools: pools.clone(), ..NetworkSpec::default() },
+            holder: Holder::Attachment {
+                container_id: ContainerId::new(id).unwrap(),
+                ifname: IfName::new("eth0").unwrap(),
+            },
+            wanted: vec![],
+            sandbox: None,
+            sticky: None,
+        };
+        let acquire = async |id: &str| {
+            let request = request(id);
+            address::acquire(dir.path(), || Ok(cluster.clone()), &request, &|| true).await
+        };
+        for i in 0..5 {
+            acquire(&format!("c{i}")).await.unwrap();
+        }
+        let error = acquire("late").await.unwrap_err();
+        assert!(error.is_transient() && !error.is_configuration());
+        assert_eq!(
+            error.to_string(),
+            "network red has no free address for node a: 10.9.0.0/29 (5 addresses): all 5 blocks \
+             are this node's, which holds 5 addresses of them; try again when containers have \
+             gone, or add a subnet: `weftctl network extend red --subnet ...`"
+        );
     }
 }

@@ -204,6 +204,7 @@ pub async fn acquire_in_cluster(
     still_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<AddressGrant, AllocatorError> {
     let AddressRequest { network: name, spec, holder, .. } = request;
+    cluster.claim_name()?;
     let mut network = networks::resolve(data_dir, cluster, name, spec).await?;
     if request.want(&network).is_err() {
         network = networks::renew(data_dir, cluster, name).await?;

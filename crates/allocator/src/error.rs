@@ -1,12 +1,13 @@
 //! Errors of getting, lending and freeing addresses, for the person on call.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use weft_cluster::ClusterError;
 use weft_files::FileError;
 use weft_ledger::ledger::Want;
 use weft_ledger::{Holder, Ledger};
-use weft_model::{ModelError, NetworkName, NodeName, PreparedId};
+use weft_model::{ModelError, NetworkName, NodeName, PreparedId, Subnet};
 use weft_store::StoreError;
 
 /// Errors of getting, lending and freeing addresses.
@@ -40,24 +41,24 @@ pub enum AllocatorError {
     },
     /// Every block of the network has an owner and the own ones are full.
     #[error(
-        "network {network} has no free address for node {node}: all {blocks} blocks are owned, by \
-         {nodes} nodes{reason}; free some containers, or add a subnet: `weftctl network extend \
-         {network} --subnet ...`"
+        "network {network} has no free address for node {node}: {usage}{reason}; try again when \
+         containers have gone, or add a subnet: `weftctl network extend {network} --subnet ...`"
     )]
     Exhausted {
         /// The network.
         network: NetworkName,
         /// This node.
         node: NodeName,
-        /// Count of the network's blocks.
-        blocks: u64,
-        /// Count of the nodes that own them.
-        nodes: usize,
+        /// The network's subnets, and the nodes that have them.
+        usage: Box<Usage>,
         /// The other nodes' reasons not to lend, in words; may be empty.
         reason: String,
     },
     /// A wanted address is held by another holder on this node.
-    #[error("address {address} of network {network} is held by {holder}")]
+    #[error(
+        "address {address} of network {network} is held by {holder}; ask for another one, or try \
+         again when it is free"
+    )]
     AddressTaken {
         /// The address.
         address: String,
@@ -181,6 +182,45 @@ pub enum AllocatorError {
         /// The network.
         network: NetworkName,
     },
+}
+
+/// The subnets of a network whose blocks are all owned, and who owns them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The subnets of each pool, with the count of addresses that the pool has to give.
+    pub pools: Vec<(Vec<Subnet>, u64)>,
+    /// Count of the network's blocks that have an address to give.
+    pub blocks: u64,
+    /// Count of this node's blocks.
+    pub own: u64,
+    /// Count of the addresses that are held in them.
+    pub held: u32,
+    /// Count of the nodes that own the other blocks.
+    pub others: usize,
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pools, blocks, own, held, others } = self;
+        for (i, (subnets, addresses)) in pools.iter().enumerate() {
+            let subnets: Vec<String> = subnets.iter().map(ToString::to_string).collect();
+            let between = if i == 0 { "" } else { ", " };
+            write!(f, "{between}{} ({addresses} addresses)", subnets.join(" and "))?;
+        }
+        if *others == 0 {
+            return write!(
+                f,
+                ": all {blocks} blocks are this node's, which holds {held} addresses of them"
+            );
+        }
+        let rest = blocks.saturating_sub(*own);
+        let nodes = if *others == 1 { "node" } else { "nodes" };
+        write!(
+            f,
+            ": of {blocks} blocks, {own} are this node's, which holds {held} addresses of them, \
+             and {rest} are of {others} other {nodes}"
+        )
+    }
 }
 
 impl From<FileError> for AllocatorError {

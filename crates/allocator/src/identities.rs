@@ -18,27 +18,62 @@ pub(crate) fn is_itself(
 ) -> Result<bool, AllocatorError> {
     let Some(sticky) = sticky else { return Ok(false) };
     if let Holder::Kept { sticky: kept, .. } = holder {
-        return Ok(kept.identity == sticky.identity);
+        return Ok(kept.is_same(sticky));
     }
     let held = ledger.reservation(holder)?;
-    Ok(held.and_then(|held| held.sticky).is_some_and(|of| of.identity == sticky.identity))
+    Ok(held.and_then(|held| held.sticky).is_some_and(|of| of.is_same(sticky)))
+}
+
+/// The record under an identity's key in the cluster store.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// There is none.
+    Nothing,
+    /// The address of this identity.
+    Address(Entry, StickyRecord),
+    /// Something that cannot be read.
+    Unreadable(Entry),
+    /// The address of another identity with the same id. It is never touched.
+    Anothers,
+}
+
+/// The cluster's record of an identity.
+pub(crate) async fn known(
+    cluster: &Cluster,
+    network: &NetworkId,
+    sticky: &Sticky,
+) -> Result<Known, AllocatorError> {
+    let key = keys::identity(network, sticky.id());
+    let Some(entry) = cluster.store().get(&key).await?.entry else { return Ok(Known::Nothing) };
+    Ok(match typed::decode::<StickyRecord>(&entry) {
+        Ok(record) if record.sticky.is_same(sticky) => Known::Address(entry, record),
+        Ok(_) => Known::Anothers,
+        Err(error) => {
+            warn!("{error}; {} gets another address", sticky.identity);
+            Known::Unreadable(entry)
+        }
+    })
 }
 
 /// Writes the address of an identity under both its keys, in place of the one that it had.
 pub(crate) async fn remember(
     cluster: &Cluster,
     network: &Network,
-    known: Option<Entry>,
+    known: &Known,
     sticky: &Sticky,
     reservation: &Reservation,
 ) -> Result<(), AllocatorError> {
+    let (expected, before) = match known {
+        Known::Nothing => (Expected::Absent, None),
+        Known::Address(entry, record) => (Expected::Revision(entry.revision), Some(record)),
+        Known::Unreadable(entry) => (Expected::Revision(entry.revision), None),
+        Known::Anothers => return Ok(()),
+    };
     let (pool, host) = (reservation.pool, reservation.host);
     let record = typed::encode(&StickyRecord { sticky: sticky.clone(), pool, host })?;
-    let expected = known.as_ref().map_or(Expected::Absent, |e| Expected::Revision(e.revision));
     let key = keys::identity(&network.id(), sticky.id());
     let mut ops = vec![Op::Write { key, expected, value: record.clone() }];
     let of_block = block_key(network, sticky.id(), pool, host);
-    let before = known.and_then(|entry| typed::decode::<StickyRecord>(&entry).ok());
     let before = before.and_then(|b| block_key(network, sticky.id(), b.pool, b.host));
     if before != of_block {
         ops.extend(before.map(Op::delete));
@@ -64,11 +99,20 @@ pub(crate) async fn of_block(
     let mut kept = vec![];
     for entry in cluster.store().list(&keys::sticky_of_block(network, block)).await?.entries {
         match typed::decode::<StickyRecord>(&entry) {
-            Ok(record) => kept.push((record.host, record.sticky)),
+            Ok(record) if is_of_key(&entry, &record) => kept.push((record.host, record.sticky)),
+            Ok(record) => warn!(
+                "{} in the cluster store is of {}, which has another id; the record is ignored",
+                entry.key, record.sticky.identity
+            ),
             Err(error) => warn!("{error}; the record is ignored"),
         }
     }
     Ok(kept)
+}
+
+/// Returns whether the record is of the identity that its key says.
+fn is_of_key(entry: &Entry, record: &StickyRecord) -> bool {
+    keys::sticky_of(&entry.key).is_some_and(|(_, _, id)| id == record.sticky.id())
 }
 
 /// Frees the addresses of this node whose time is over: of identities that have not come back,
@@ -96,7 +140,7 @@ async fn expire_one(
         let (pool, host) = (reservation.pool, reservation.host);
         if let Some(entry) = cluster.store().get(&key).await?.entry {
             let record: StickyRecord = typed::decode(&entry)?;
-            if (record.pool, record.host) == (pool, host) {
+            if record.sticky.is_same(sticky) && (record.pool, record.host) == (pool, host) {
                 let mut ops = vec![Op::delete_if(key, entry.revision)];
                 ops.extend(block_key(network, sticky.id(), pool, host).map(Op::delete));
                 if cluster.store().transact(&ops).await? == TxnOutcome::Committed {
@@ -109,7 +153,7 @@ async fn expire_one(
         && let Some(sticky) = forgotten
     {
         // The identity came back for it in this moment.
-        remember(cluster, network, None, sticky, reservation).await?;
+        remember(cluster, network, &Known::Nothing, sticky, reservation).await?;
     }
     Ok(())
 }

@@ -10,7 +10,8 @@ use weft_model::block::BlockRecord;
 use weft_model::{Endpoint, LoanId, NodeName};
 use weft_store::{Op, TxnOutcome, keys, typed};
 
-use crate::{AllocatorError, identities, ownership};
+use crate::identities::{self, Known};
+use crate::{AllocatorError, ownership};
 
 /// Writes back this network, its blocks of this node, the addresses lent and borrowed, and the
 /// identities that keep addresses. A network that was removed, or of which the store has another of
@@ -52,7 +53,11 @@ pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), Alloca
             _ => reservation.sticky.as_ref(),
         };
         if let Some(sticky) = kept {
-            identities::remember(cluster, ledger.network(), None, sticky, &reservation).await?;
+            let known = identities::known(cluster, &id, sticky).await?;
+            if let Known::Nothing = known {
+                identities::remember(cluster, ledger.network(), &known, sticky, &reservation)
+                    .await?;
+            }
         }
     }
     Ok(())

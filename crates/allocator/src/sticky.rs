@@ -7,9 +7,9 @@ use log::{info, warn};
 use weft_cluster::Cluster;
 use weft_ledger::ledger::{About, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Sticky, StickyRecord};
-use weft_store::{keys, typed};
+use weft_model::Sticky;
 
+use crate::identities::Known;
 use crate::{AllocatorError, acquire, identities};
 
 /// Gives `holder` the address that its identity has, or else one that it has from now on.
@@ -23,15 +23,17 @@ pub async fn reserve(
 ) -> Result<Reservation, AllocatorError> {
     let ledger_network = ledger.network().clone();
     let name = ledger_network.name().clone();
-    let known =
-        cluster.store().get(&keys::identity(&ledger_network.id(), sticky.id())).await?.entry;
-    let record = known.as_ref().map(typed::decode::<StickyRecord>).transpose();
-    let record = record.unwrap_or_else(|error| {
-        warn!("{error}; {} gets another address", sticky.identity);
-        None
-    });
-    if let Some(record) = record {
-        // Two identities of one short form: the second one just does not stick.
+    let known = identities::known(cluster, &ledger_network.id(), sticky).await?;
+    if let Known::Anothers = known {
+        warn!(
+            "network {name}: the id {} of {} is another identity's; it keeps no address",
+            sticky.id(),
+            sticky.identity
+        );
+        let about = About { sticky: None, ..about };
+        return acquire::reserve(cluster, ledger, holder, Want::Any, about, still_wanted).await;
+    }
+    if let Known::Address(_, record) = &known {
         let want = Want::Exactly(record.pool, record.host);
         let again = reopen(&ledger)?;
         match acquire::reserve(cluster, again, holder, want, about, still_wanted).await {
@@ -62,10 +64,13 @@ pub async fn reserve(
     }
     let reservation =
         acquire::reserve(cluster, ledger, holder, Want::Any, about, still_wanted).await?;
-    identities::remember(cluster, &ledger_network, known, sticky, &reservation).await?;
+    identities::remember(cluster, &ledger_network, &known, sticky, &reservation).await?;
     Ok(reservation)
 }
 
 fn reopen(ledger: &Ledger) -> Result<Ledger, AllocatorError> {
     Ok(Ledger::open(ledger.data_dir(), ledger.network().clone())?)
 }
+
+#[cfg(test)]
+mod tests;

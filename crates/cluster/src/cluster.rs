@@ -1,5 +1,6 @@
 //! The connected cluster store, as this node uses it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use weft_model::NodeName;
@@ -9,13 +10,15 @@ use weft_store::{Expected, Op, Revision, Store};
 use crate::config::NodeConfig;
 use crate::environment::Real;
 use crate::store_identity::Note;
-use crate::{ClusterError, Environment, identity};
+use crate::{ClusterError, Environment, identity, node_name};
 
 /// The cluster store as this node sees it.
 #[derive(Clone)]
 pub struct Cluster {
     store: Arc<dyn Store>,
     node: NodeName,
+    /// The directory of the node's files, in which its name is noted; absent in simulations.
+    data_dir: Option<PathBuf>,
     port: u16,
     machine_id: String,
     environment: Arc<dyn Environment>,
@@ -32,6 +35,7 @@ impl Cluster {
         Ok(Self {
             store: weft_store::open(&config.store, variable)?,
             node: config.node.clone(),
+            data_dir: Some(config.data_dir.clone()),
             port: config.port,
             machine_id: identity::machine_id()?,
             environment: Arc::new(Real::default()),
@@ -47,7 +51,7 @@ impl Cluster {
         environment: Arc<dyn Environment>,
     ) -> Self {
         let note = Note::default();
-        Self { store, node, port: VXLAN_PORT, machine_id, environment, note }
+        Self { store, node, data_dir: None, port: VXLAN_PORT, machine_id, environment, note }
     }
 
     /// Clock, timers and random numbers.
@@ -68,6 +72,17 @@ impl Cluster {
     /// This node's name.
     pub fn node(&self) -> &NodeName {
         &self.node
+    }
+
+    /// Notes this node's name among its files; refuses it if they are of another name. Called
+    /// before anything that the cluster is asked or told in the node's name; reads one small file.
+    pub fn claim_name(&self) -> Result<(), ClusterError> {
+        self.data_dir.as_ref().map_or(Ok(()), |dir| node_name::claim(dir, &self.node))
+    }
+
+    /// Refuses this node's name if its files are of another one. Writes nothing.
+    pub fn check_name(&self) -> Result<(), ClusterError> {
+        self.data_dir.as_ref().map_or(Ok(()), |dir| node_name::check(dir, &self.node))
     }
 
     /// Identity of this machine.

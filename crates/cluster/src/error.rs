@@ -74,6 +74,22 @@ pub enum ClusterError {
         /// This machine.
         own: String,
     },
+    /// This node's files are of another name.
+    #[error(
+        "this is node {noted} by its files in {dir}, and is called {node} now, by its \
+         configuration or its host name; under another name it would take what it holds for \
+         another node's. Set `node = \"{noted}\"` in its configuration; or, to rename it, delete \
+         its containers, stop weftd, reboot or empty {dir}, and then run `weftctl node remove \
+         {noted}`", dir = data_dir.display()
+    )]
+    Renamed {
+        /// The name that is noted.
+        noted: NodeName,
+        /// The name that the node has now.
+        node: NodeName,
+        /// The directory of its files.
+        data_dir: PathBuf,
+    },
     /// The node to be removed is alive.
     #[error(
         "node {node} is alive: its agent holds its record; stop weftd there first, or, if the \
@@ -178,6 +194,31 @@ pub enum ClusterError {
         /// The network.
         network: NetworkName,
     },
+    /// The record of this node was written by others each time.
+    #[error(
+        "could not write the record of node {node} in the {store}: others changed it at each of \
+         {tries} attempts; try again, and if that does not help, see with `weftctl node list` \
+         whether two hosts have this name"
+    )]
+    RecordContended {
+        /// This node.
+        node: NodeName,
+        /// The cluster store.
+        store: String,
+        /// Count of the attempts.
+        tries: usize,
+    },
+    /// The lease of this node's agent ended before anything could be bound to it.
+    #[error(
+        "could not note in the {store} that the agent of node {node} runs: the lease ended right \
+         after it was granted; the agent tries again with another"
+    )]
+    LeaseEnded {
+        /// This node.
+        node: NodeName,
+        /// The cluster store.
+        store: String,
+    },
     /// Another process of this node has been at it for too long.
     #[error(
         "another process on this node has been {work} network {network} for over {} s; the {store} \
@@ -217,6 +258,8 @@ impl ClusterError {
             | Self::Removed { .. }
             | Self::File(FileError::Locked { .. })
             | Self::Contended { .. }
+            | Self::RecordContended { .. }
+            | Self::LeaseEnded { .. }
             | Self::Busy { .. } => true,
             _ => false,
         }
@@ -233,6 +276,7 @@ impl ClusterError {
                 | Self::VniTaken { .. }
                 | Self::VniNotFree { .. }
                 | Self::NameTaken { .. }
+                | Self::Renamed { .. }
         )
     }
 }

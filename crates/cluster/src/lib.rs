@@ -4,6 +4,7 @@
 //! - [`config`]: the node's configuration file.
 //! - [`identity`]: the identity of the machine.
 //! - [`cluster`]: the connected store, and reads of it.
+//! - `node_name`: the name of the node, noted among its files.
 //! - [`registration`]: this node's record and its lease.
 //! - [`node_removal`]: removing a node.
 //! - [`store_identity`]: whether the store is the one that this node knows.
@@ -20,6 +21,7 @@ pub mod environment;
 mod error;
 pub mod identity;
 pub mod networks;
+mod node_name;
 pub mod node_removal;
 pub mod registration;
 pub mod store_identity;

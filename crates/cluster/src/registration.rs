@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::warn;
 use weft_model::NodeRecord;
-use weft_store::{Expected, Lease, Revision, StoreError, keys, typed};
+use weft_store::{Expected, Lease, Revision, keys, typed};
 
 use crate::{Cluster, ClusterError};
 
@@ -61,10 +61,7 @@ impl Cluster {
         if store.put_leased(&keys::alive(self.node()), value, &lease).await? {
             return Ok(lease);
         }
-        Err(ClusterError::Store(StoreError::Unreachable {
-            store: store.describe(),
-            cause: format!("the lease of node {} ended right after it was granted", self.node()),
-        }))
+        Err(ClusterError::LeaseEnded { node: self.node().clone(), store: store.describe() })
     }
 
     async fn write_record(
@@ -77,6 +74,7 @@ impl Cluster {
             (Removal::End, Err(ClusterError::Recovering { .. })) => {}
             (_, checked) => checked?,
         }
+        self.claim_name()?;
         let key = keys::node(self.node());
         for _ in 0..REGISTER_TRIES {
             let (expected, record) = match self.store().get(&key).await?.entry {
@@ -108,13 +106,11 @@ impl Cluster {
             };
             self.store().compare_and_set(&key, expected, typed::encode(&record)?).await?;
         }
-        Err(ClusterError::Store(StoreError::Unreachable {
+        Err(ClusterError::RecordContended {
+            node: self.node().clone(),
             store: self.store().describe(),
-            cause: format!(
-                "the record of node {} changes faster than it can be written",
-                self.node()
-            ),
-        }))
+            tries: REGISTER_TRIES,
+        })
     }
 
     /// Refuses the record of another machine under this node's name.

@@ -9,7 +9,7 @@ use netlink_packet_route::link::{
     LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec};
-use weft_model::MacAddr;
+use weft_model::{MacAddr, device};
 
 use crate::DatapathError;
 use crate::netlink::{self, Netlink, Outcome, Request};
@@ -178,7 +178,7 @@ impl PortFlags {
 pub(crate) trait LinkAttributes {
     fn mac(self, mac: MacAddr) -> Self;
 
-    /// The alias, cut to the 255 bytes that the kernel keeps (`IFALIASZ`).
+    /// The alias, cut to the length that the kernel takes.
     fn short_alias(self, alias: &str) -> Self;
 
     /// No link-local address: neither host nor overlay has a use for one on these devices, and
@@ -192,8 +192,8 @@ impl<T> LinkAttributes for LinkMessageBuilder<T> {
     }
 
     fn short_alias(self, alias: &str) -> Self {
-        let end =
-            alias.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|i| *i < 256).last();
+        let ends = alias.char_indices().map(|(i, c)| i + c.len_utf8());
+        let end = ends.take_while(|end| *end <= device::LONGEST_ALIAS).last();
         self.alias(&alias[..end.unwrap_or(0)])
     }
 

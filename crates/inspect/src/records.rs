@@ -110,6 +110,7 @@ impl Records {
         data_dir: &Path,
         network: &Network,
     ) -> Result<Self, AllocatorError> {
+        cluster.check_name()?;
         let mut records = Self {
             node: cluster.node().clone(),
             network: network.clone(),

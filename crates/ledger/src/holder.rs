@@ -151,6 +151,12 @@ impl Holder {
         })
     }
 
+    /// Returns whether an address is kept for this very identity. The name of the file says no more
+    /// than its id.
+    pub fn is_kept_for(&self, sticky: &Sticky) -> bool {
+        matches!(self, Self::Kept { sticky: kept, .. } if kept.is_same(sticky))
+    }
+
     /// Returns whether the holder uses its address on this node: an attachment, or the node.
     pub fn is_using(&self) -> bool {
         matches!(self, Self::Node | Self::Attachment { .. })

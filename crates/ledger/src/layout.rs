@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use weft_files::{self as files, FileError};
 use weft_model::{Block, LoanId, NetworkName};
 
 use crate::Holder;
@@ -9,6 +10,21 @@ use crate::Holder;
 /// The directory of all networks that this node has.
 pub fn networks_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("networks")
+}
+
+/// Returns whether the files below `data_dir` hold a block or an address of any network, one that
+/// is being removed included.
+pub fn holds_anything(data_dir: &Path) -> Result<bool, FileError> {
+    let networks = networks_dir(data_dir);
+    for name in files::names_in(&networks)? {
+        let dir = NetworkDir { root: networks.join(name) };
+        for held in [dir.blocks(), dir.reservations(), dir.returns()] {
+            if !files::names_in(&held)?.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The paths of one network on this node.

@@ -34,7 +34,7 @@ impl FromStr for LoanId {
     type Err = ModelError;
 
     fn from_str(value: &str) -> Result<Self, ModelError> {
-        hex::parse("loan", value).map(Self)
+        hex::parse("loan", hex::Digits::Of64Bits, value).map(Self)
     }
 }
 

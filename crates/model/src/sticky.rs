@@ -6,24 +6,29 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hash::fnv1a;
+use ring::digest::{SHA256, digest};
+
 use crate::{HostNumber, ModelError, PoolIndex, hex};
 
 /// A stable identity, as it stands in keys and file names: a hash, for identities are free text.
+///
+/// Tenants choose identities, so the hash is a cryptographic one: nobody finds a text with the id
+/// of another's. Where an id leads to a record, the record's [`Sticky`] is compared
+/// ([`Sticky::is_same`]), and a record of another identity is another holder's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StickyId(u64);
+pub struct StickyId(u128);
 
 impl StickyId {
-    /// The identity that a text stands for: 64 bits of FNV-1a, mixed.
+    /// The identity that a text stands for: the first 128 bits of its SHA-256 (FIPS 180-4).
     pub fn of(text: &str) -> Self {
-        let hash = fnv1a(text.as_bytes());
-        Self(hash ^ (hash >> 29))
+        let hash = digest(&SHA256, text.as_bytes());
+        Self(hash.as_ref().iter().take(16).fold(0, |id, byte| (id << 8) | u128::from(*byte)))
     }
 }
 
 impl fmt::Display for StickyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{:032x}", self.0)
     }
 }
 
@@ -31,7 +36,7 @@ impl FromStr for StickyId {
     type Err = ModelError;
 
     fn from_str(value: &str) -> Result<Self, ModelError> {
-        hex::parse("identity", value).map(Self)
+        hex::parse("id of an identity", hex::Digits::Of128Bits, value).map(Self)
     }
 }
 
@@ -62,6 +67,11 @@ impl Sticky {
     pub fn id(&self) -> StickyId {
         StickyId::of(&self.identity)
     }
+
+    /// Returns whether both are of one identity, however long each keeps its address.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
 }
 
 /// The record behind `sticky/<network>/<id>`: which address an identity has, or had last.
@@ -75,4 +85,36 @@ pub struct StickyRecord {
     pub pool: PoolIndex,
     /// Its host number.
     pub host: HostNumber,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_the_first_half_of_sha256() {
+        // `printf db-0 | sha256sum`
+        assert_eq!(StickyId::of("db-0").to_string(), "5d2e50e8c9fc80ad3ab4bc23cce71bcf");
+        let id = StickyId::of("prod/db-0@eth0");
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    /// Both texts have the same 64 bits of FNV-1a.
+    #[test]
+    fn texts_that_collide_in_fnv_have_ids_of_their_own() {
+        let texts = ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"];
+        assert_eq!(
+            crate::hash::fnv1a(texts[0].as_bytes()),
+            crate::hash::fnv1a(texts[1].as_bytes())
+        );
+        assert_ne!(StickyId::of(texts[0]), StickyId::of(texts[1]));
+    }
+
+    #[test]
+    fn an_id_that_is_none_is_called_an_identitys() {
+        for bad in ["", "x", "0123456789abcdef", "+123456789abcdef0123456789abcdef"] {
+            let error = bad.parse::<StickyId>().unwrap_err().to_string();
+            assert!(error.contains("identity") && error.contains("32 hex digits"), "{error}");
+        }
+    }
 }

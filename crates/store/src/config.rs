@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::consul::address::shown;
 use crate::{ConsulOptions, ConsulStore, LocalStore, Store, StoreError};
 
 /// Directory of the embedded store by default. Networks outlast a reboot.
@@ -66,7 +67,8 @@ enum StoreKind {
 }
 
 impl StoreSection {
-    /// Checks the section and fills in defaults. An error names the key.
+    /// Checks the section and fills in defaults. An error begins with the key, and holds no value:
+    /// one may be a secret.
     pub fn into_config(self) -> Result<StoreConfig, String> {
         match self.kind {
             StoreKind::Local => self.into_local(),
@@ -87,8 +89,9 @@ impl StoreSection {
         }
         let dir = self.address.map_or_else(|| DEFAULT_LOCAL_STORE.into(), PathBuf::from);
         if !dir.is_absolute() {
-            let shown = dir.display();
-            return Err(format!("store.address {shown}: the local store needs an absolute path"));
+            let why = "the local store, which is used unless `type` names another, needs an \
+                       absolute path";
+            return Err(format!("store.address: {why}"));
         }
         Ok(StoreConfig::Local { dir })
     }
@@ -136,7 +139,7 @@ pub fn open(
 impl fmt::Debug for ConsulConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsulConfig")
-            .field("address", &self.address)
+            .field("store", &self.address.as_deref().map(shown))
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }
@@ -147,7 +150,7 @@ impl fmt::Debug for StoreSection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreSection")
             .field("type", &self.kind)
-            .field("address", &self.address)
+            .field("store", &self.address.as_deref().map(shown))
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()
     }

@@ -30,6 +30,7 @@
 //! The HTTP API is that of Consul 1.8 and later: <https://developer.hashicorp.com/consul/api-docs>.
 
 mod access;
+pub(crate) mod address;
 mod folder;
 mod http;
 mod kv;

@@ -193,7 +193,7 @@ impl Host {
         let security = PortSecurity {
             index: made.host_end,
             name: host_end,
-            alias: &format!("weft:{attachment}"),
+            alias: &device::host_end_alias(attachment),
             mac,
             hairpin: request.hairpin,
         };

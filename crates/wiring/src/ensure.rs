@@ -21,6 +21,8 @@ impl Host {
         own: OwnAddress,
     ) -> Result<SegmentState, WiringError> {
         let data_dir = &self.config().data_dir;
+        // Under another name it would program its own blocks as another node's.
+        self.cluster().claim_name()?;
         self.remove_predecessor(network).await?;
         let _lock = self.lock_devices(network.name()).await?;
         let underlay = self.underlay().await?;

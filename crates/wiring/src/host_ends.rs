@@ -9,8 +9,7 @@ use crate::host::Host;
 /// Returns whether a link is the host end of a container's interface in the network called `name`,
 /// as its alias says.
 pub(crate) fn is_host_end(link: &Link, name: &NetworkName) -> bool {
-    let alias = link.alias.strip_prefix("weft:");
-    link.is("veth") && alias.is_some_and(|alias| alias.ends_with(&format!(" on network {name}")))
+    link.is("veth") && device::network_of(&link.alias).is_some_and(|network| network == *name)
 }
 
 impl Host {

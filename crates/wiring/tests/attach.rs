@@ -19,7 +19,7 @@ use weft_wiring::detach::detach;
 use weft_wiring::segment_state::SegmentState;
 use weft_wiring::{Host, OwnAddress, WiringError};
 
-/// A single node with network `red` on it.
+/// A single node with a network on it.
 struct Ground {
     host: Host,
     ready: SegmentState,
@@ -28,18 +28,23 @@ struct Ground {
 
 /// Runs `test` in a new network namespace, on a thread that ends with it.
 fn on_a_host(test: impl AsyncFnOnce(Ground) + Send + 'static) {
+    on_a_host_with("red".to_owned(), test);
+}
+
+/// The same with a network of another name than `red`.
+fn on_a_host_with(network: String, test: impl AsyncFnOnce(Ground) + Send + 'static) {
     let host = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
         sh("ip link set lo up");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { test(ground().await).await });
+        runtime.block_on(async { test(ground(&network).await).await });
     });
     if let Err(panic) = host.join() {
         std::panic::resume_unwind(panic);
     }
 }
 
-async fn ground() -> Ground {
+async fn ground(network: &str) -> Ground {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("weft.toml");
     let root = dir.path().display();
@@ -54,7 +59,7 @@ async fn ground() -> Ground {
     let ipv4 = FamilyRecord::new("10.9.0.0/24".parse().unwrap());
     let pool = PoolRecord { ipv4: Some(ipv4), ..PoolRecord::default() };
     let spec = NetworkSpec { pools: vec![pool], ..NetworkSpec::default() };
-    let ready = host.ready(&"red".parse().unwrap(), &spec, OwnAddress::Reserved).await.unwrap();
+    let ready = host.ready(&network.parse().unwrap(), &spec, OwnAddress::Reserved).await.unwrap();
     Ground { host, ready, _dir: dir }
 }
 
@@ -223,6 +228,29 @@ fn makes_a_bridge_again_that_has_gone_since_it_was_looked_at() {
         let bridge = device::bridge(ground.ready.network.vni());
         sh(&format!("ip link delete {bridge}"));
         ground.attach(&attachment, ContainerEnd::Inside(&c1), &[]).await.unwrap();
+        sh_in(&c1, PING);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_container_with_long_names_is_found_again_without_its_bridge() {
+    on_a_host_with("n".repeat(200), async |ground| {
+        let network = ground.ready.network.clone();
+        let attachment = Attachment {
+            network: network.name().clone(),
+            container_id: ContainerId::new("0123456789abcdef".repeat(4)).unwrap(),
+            ..attachment()
+        };
+        let c1 = container();
+        let end = ContainerEnd::Inside(&c1);
+        let host_end = ground.attach(&attachment, end, &[]).await.unwrap();
+        let bridge = device::bridge(network.vni());
+        sh(&format!("ip link delete {bridge}"));
+        let ports = ground.host.ports(&network).await.unwrap();
+        assert_eq!(ports.iter().map(|port| &port.name).collect::<Vec<_>>(), [&host_end]);
+        ground.host.ensure(&network, OwnAddress::Reserved).await.unwrap();
+        assert!(sh(&format!("ip link show {host_end}")).contains(&format!("master {bridge}")));
         sh_in(&c1, PING);
     });
 }

@@ -13,7 +13,13 @@ use weft_files::{self as files, FileError};
 
 impl Ledger {
     /// The address that is kept here for an identity.
-    pub fn kept(&self, id: StickyId) -> Result<Option<Reservation>, FileError> {
+    pub fn kept(&self, sticky: &Sticky) -> Result<Option<Reservation>, FileError> {
+        let kept = self.kept_by_id(sticky.id())?;
+        Ok(kept.filter(|kept| kept.holder.is_kept_for(sticky)))
+    }
+
+    /// The address that is kept under an id, for that identity or another one.
+    pub(super) fn kept_by_id(&self, id: StickyId) -> Result<Option<Reservation>, FileError> {
         read_reservation(&self.dir.reservations().join(kept_file_name(id)))
     }
 
@@ -71,7 +77,7 @@ impl Locked<'_> {
         want: Want,
     ) -> Result<Option<(Slot, Reservation)>, FileError> {
         let Some(sticky) = sticky else { return Ok(None) };
-        let Some(kept) = self.ledger.kept(sticky.id())? else { return Ok(None) };
+        let Some(kept) = self.ledger.kept(sticky)? else { return Ok(None) };
         if !matches!(want, Want::Any) && want != Want::Exactly(kept.pool, kept.host) {
             return Ok(None);
         }
@@ -84,9 +90,15 @@ impl Locked<'_> {
     }
 
     /// Returns whether an address is to be kept for an identity, and none is yet. A file that no
-    /// slot stands behind was left by a call that was killed.
+    /// slot stands behind was left by a call that was killed; one of another identity stays.
     pub(super) fn may_keep(&self, sticky: &Sticky) -> Result<bool, FileError> {
-        Ok(sticky.keep > 0 && self.kept_slot(Some(sticky), Want::Any)?.is_none())
+        if sticky.keep == 0 {
+            return Ok(false);
+        }
+        match self.ledger.kept_by_id(sticky.id())? {
+            Some(other) if !other.holder.is_kept_for(sticky) => Ok(false),
+            _ => Ok(self.kept_slot(Some(sticky), Want::Any)?.is_none()),
+        }
     }
 
     /// The slot, if it is this holder's. Two files may name one address for a while, after a call
@@ -118,3 +130,6 @@ impl Locked<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,7 @@ impl Ledger {
                 continue;
             }
             let Some(addresses) = self.network.addresses(block.pool(), *host) else { continue };
-            if self.kept(sticky.id())?.is_none() {
+            if self.kept_by_id(sticky.id())?.is_none() {
                 let addresses = addresses.iter().collect();
                 self.put_reservation(&kept_reservation(at, addresses, sticky))?;
             }

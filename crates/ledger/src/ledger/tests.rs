@@ -292,7 +292,7 @@ fn an_address_that_two_files_name_is_freed_by_its_holder_only() {
     // As a call leaves it that is killed between the two steps of handing over.
     fs::write(&file, before).unwrap();
     fs::remove_file(fixture.path("index")).unwrap();
-    let kept = fixture.ledger().kept(identity.id()).unwrap().unwrap();
+    let kept = fixture.ledger().kept(&identity).unwrap().unwrap();
     fixture.ledger().release(&kept.holder).unwrap();
     let held = fixture.ledger().reservation(&holder("one")).unwrap().unwrap();
     for i in 0..13 {

@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::address::{authority, is_uuid, shown};
 use super::{ConsulOptions, TIMEOUT, tls};
 use crate::StoreError;
 
@@ -69,7 +70,8 @@ enum Endpoint {
 /// A client of one Consul agent.
 pub(super) struct Client {
     endpoint: Endpoint,
-    address: String,
+    /// The store, for people.
+    store: String,
     token: Option<String>,
     idle: Mutex<Option<Idle>>,
 }
@@ -158,19 +160,17 @@ impl Reply {
 impl Client {
     pub(super) fn new(options: &ConsulOptions) -> Result<Self, StoreError> {
         let address = options.address.trim_end_matches('/').to_owned();
-        let store = format!("Consul at {address}");
+        let store = shown(&address);
         let refuse = |reason: &str| StoreError::Options {
             store: store.clone(),
             option: "address",
             reason: reason.to_owned(),
         };
         if address.contains('@') {
-            // It would show in every error.
-            return Err(StoreError::Options {
-                store: "Consul".into(),
-                option: "address",
-                reason: "it must not hold a user or a password; set a token instead".into(),
-            });
+            return Err(refuse("it must not hold a user or a password; set a token instead"));
+        }
+        if is_uuid(&address) {
+            return Err(refuse("it has the form of a token, which belongs into store.token"));
         }
         let (scheme, rest) = address.split_once("://").unwrap_or(("http", &address));
         let endpoint = match scheme {
@@ -193,22 +193,32 @@ impl Client {
             let reason = "it has characters that no token has".to_owned();
             return Err(StoreError::Options { store, option: "token", reason });
         }
-        Ok(Self { endpoint, address, token, idle: Mutex::new(None) })
+        Ok(Self { endpoint, store, token, idle: Mutex::new(None) })
     }
 
     pub(super) fn describe(&self) -> String {
-        format!("Consul at {}", self.address)
+        self.store.clone()
     }
 
     /// Sends the request and waits for the whole reply.
     pub(super) async fn send(&self, call: Call) -> Result<Reply, StoreError> {
         match timeout(call.timeout, self.attempt(&call)).await {
-            Ok(reply) => reply,
+            Ok(reply) => reply.map(|reply| self.without_token(reply)),
             Err(_) => {
                 let waited = format!("no answer within {:.1} s", call.timeout.as_secs_f64());
                 Err(self.unreachable(waited))
             }
         }
+    }
+
+    /// The reply, fit to be quoted: a refusal that repeats the token, as proxies do that show what
+    /// they were sent, does so no more.
+    fn without_token(&self, reply: Reply) -> Reply {
+        let Some(token) = self.token.as_ref().filter(|_| !reply.status.is_success()) else {
+            return reply;
+        };
+        let text = String::from_utf8_lossy(&reply.body).replace(token, "<token>");
+        Reply { body: text.into_bytes().into(), ..reply }
     }
 
     async fn attempt(&self, call: &Call) -> Result<Reply, StoreError> {
@@ -360,40 +370,12 @@ fn is_filtered(headers: &HeaderMap) -> bool {
     headers.get("x-consul-results-filtered-by-acls").is_some_and(|value| value == "true")
 }
 
-/// `host:port`, with the port filled in.
-fn authority(rest: &str, port: u16) -> Option<String> {
-    let host = rest.split('/').next().filter(|host| !host.is_empty())?;
-    let after_bracket = host.rsplit(']').next().unwrap_or(host);
-    Some(if after_bracket.contains(':') { host.to_owned() } else { format!("{host}:{port}") })
-}
-
 /// Omits the token.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Client").field("store", &self.store).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_header_of_filtered_lists() {
-        let mut headers = HeaderMap::new();
-        assert!(!is_filtered(&headers));
-        // As Go writes it; names of headers are compared without regard to case.
-        for (value, expected) in [("true", true), ("false", false)] {
-            let name = "X-Consul-Results-Filtered-By-ACLs".parse::<hyper::header::HeaderName>();
-            headers.insert(name.unwrap(), value.parse().unwrap());
-            assert_eq!(is_filtered(&headers), expected);
-        }
-    }
-
-    #[test]
-    fn fills_in_the_port() {
-        assert_eq!(authority("a:1/x", 80).unwrap(), "a:1");
-        assert_eq!(authority("[::1]", 80).unwrap(), "[::1]:80");
-        assert_eq!(authority("", 80), None);
-    }
-}
+mod tests;

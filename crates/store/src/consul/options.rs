@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::address::shown;
 use crate::StoreError;
 
 /// Consul's default address.
@@ -43,7 +44,7 @@ impl ConsulOptions {
             (Some(token), _) => Some(token),
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(&path).map_err(|error| StoreError::Options {
-                    store: format!("Consul at {address}"),
+                    store: shown(&address),
                     option: "CONSUL_HTTP_TOKEN_FILE",
                     reason: format!("read {path}: {error}"),
                 })?;
@@ -64,7 +65,8 @@ impl ConsulOptions {
 /// Omits the token: options end up in logs.
 impl std::fmt::Debug for ConsulOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConsulOptions").field("address", &self.address).finish_non_exhaustive()
+        let store = shown(&self.address);
+        f.debug_struct("ConsulOptions").field("store", &store).finish_non_exhaustive()
     }
 }
 
@@ -85,5 +87,16 @@ mod tests {
         assert_eq!(options.token.as_deref(), Some("secret"));
         assert!(!format!("{options:?}").contains("secret"));
         assert_eq!(ConsulOptions::from_env(|_| None).unwrap().address, DEFAULT_ADDRESS);
+    }
+
+    #[test]
+    fn a_token_file_that_is_missing_shows_no_password_of_the_address() {
+        let error = ConsulOptions::from_env(|name| match name {
+            "CONSUL_HTTP_ADDR" => Some("http://user:secret@198.18.0.9:8500".into()),
+            "CONSUL_HTTP_TOKEN_FILE" => Some("/nonexistent/token".into()),
+            _ => None,
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/token") && !error.contains("secret"), "{error}");
     }
 }

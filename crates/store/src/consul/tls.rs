@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
@@ -36,7 +36,7 @@ pub(super) fn connector(store: &str, options: &ConsulOptions) -> Result<TlsConne
         (Some(cert), Some(key)) => {
             let chain = certificates(cert).map_err(|reason| refuse("cert_file", reason))?;
             let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| refuse("key_file", format!("{}: {error}", key.display())))?;
+                .map_err(|error| refuse("key_file", unreadable(key, &error)))?;
             builder
                 .with_client_auth_cert(chain, key)
                 .map_err(|error| refuse("cert_file", error.to_string()))?
@@ -47,6 +47,41 @@ pub(super) fn connector(store: &str, options: &ConsulOptions) -> Result<TlsConne
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = |error| format!("{}: {error}", path.display());
+    let read = |error| unreadable(path, &error);
     CertificateDer::pem_file_iter(path).map_err(read)?.collect::<Result<Vec<_>, _>>().map_err(read)
+}
+
+/// The reason for which a file is not PEM. Some of the errors of the parser quote the file, which
+/// may be a private key.
+fn unreadable(path: &Path, error: &pem::Error) -> String {
+    let path = path.display();
+    match error {
+        pem::Error::Io(error) => format!("{path}: {error}"),
+        pem::Error::NoItemsFound => format!("{path} holds nothing of the kind, in PEM"),
+        _ => format!("{path} is not PEM: a section is damaged"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_key_is_not_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        let secret = "c2VjcmV0";
+        for content in [
+            format!("-----BEGIN PRIVATE KEY{secret}"),
+            format!("-----BEGIN PRIVATE KEY-----\n{secret}!\n-----END PRIVATE KEY-----\n"),
+            format!("-----BEGIN PRIVATE KEY-----\n{secret}\n"),
+            format!("-----BEGIN {secret}-----\n"),
+            secret.to_owned(),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            let error = PrivateKeyDer::from_pem_file(&path).unwrap_err();
+            let shown = unreadable(&path, &error);
+            assert!(shown.contains("key.pem") && !shown.contains(secret), "{content}: {shown}");
+        }
+    }
 }
