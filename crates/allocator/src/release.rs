@@ -75,6 +75,21 @@ pub fn free(ledger: &Ledger, held: &Reservation, reason: Reason) -> Result<bool,
     Ok(freed)
 }
 
+/// Frees what `holder` has by a reservation that cannot be read, and returns whether there was one:
+/// the attachment may have been made again since it was looked at.
+pub fn discard(ledger: &Ledger, holder: &Holder, reason: Reason) -> Result<bool, FileError> {
+    let freed = ledger.release_damaged(holder)?;
+    if freed {
+        let network = ledger.network().name();
+        info!(
+            "network {network}: freed what a damaged reservation of {holder} held: {reason}; \
+             reason={}",
+            reason.as_str()
+        );
+    }
+    Ok(freed)
+}
+
 /// Frees all that is `expired` of the ledger's network, and returns what was.
 pub fn free_expired(ledger: &Ledger) -> Result<Vec<Reservation>, FileError> {
     let mut freed = vec![];
@@ -95,7 +110,7 @@ pub fn release(
     reason: Reason,
 ) -> Result<Option<Reservation>, AllocatorError> {
     let released = match networks::cached(data_dir, network)? {
-        Some(definition) => Ledger::open(data_dir, definition)?.release(holder)?,
+        Some(definition) => Ledger::open_to_free(data_dir, definition).release(holder)?,
         None => ledger::forget(data_dir, network, holder)?,
     };
     if let Some(held) = &released {

@@ -149,10 +149,14 @@ impl Ledger {
             sticky: about.sticky.cloned(),
             ..Reservation::new(holder.clone(), (pool, host), addresses.iter().collect())
         };
+        // Both are there when the address goes back, which must not take space.
+        files::create_private_dir(&self.dir.returns())?;
         files::create_private_dir(&self.dir.loans())?;
+        // A note of a loan that no reservation names is none.
+        files::put(&self.dir.loan(loan.id), &self.scratch(), holder.file_name().as_bytes())?;
+        self.stage_reservation(&reservation)?;
         locked.change(|locked| {
-            files::put(&self.dir.loan(loan.id), &self.scratch(), holder.file_name().as_bytes())?;
-            self.put_reservation(&reservation)?;
+            self.place_reservation(&reservation)?;
             slot.map_or(Ok(()), |slot| locked.index.reserve(slot, holder.hash()))
                 .map_err(self.index_error())
         })?;
@@ -243,13 +247,29 @@ impl Locked<'_> {
         slot: Option<Slot>,
     ) -> Result<(), FileError> {
         let ledger = self.ledger;
-        files::create_private_dir(&ledger.dir.returns())?;
-        let to = ledger.dir.returned(loan);
-        self.change(|locked| {
-            std::fs::rename(path, &to).map_err(FileError::io("move", path))?;
-            files::remove(&ledger.dir.loan(loan))?;
-            // The block came to this node in the meantime: the address is free here.
-            slot.map_or(Ok(()), |slot| locked.index.release(slot)).map_err(ledger.index_error())
-        })
+        // A slot is there if the block came to this node in the meantime: the address is free here.
+        self.unmake(slot, || ledger.move_to_returns(path, loan))
+    }
+}
+
+impl Ledger {
+    /// Moves the reservation of a borrowed address to those that go back to their lenders. Where
+    /// there is no room for its name it is removed: that the cluster store has an endpoint of a
+    /// loan that no reservation names tells the agent as much. The caller holds the lock.
+    pub(super) fn move_to_returns(
+        &self,
+        path: &std::path::Path,
+        loan: LoanId,
+    ) -> Result<(), FileError> {
+        let to = self.dir.returned(loan);
+        let moved = files::create_private_dir(&self.dir.returns())
+            .and_then(|()| std::fs::rename(path, &to).map_err(FileError::io("move", path)));
+        match moved {
+            Err(error) if error.is_full() => {
+                files::remove(path)?;
+            }
+            moved => moved?,
+        }
+        files::remove(&self.dir.loan(loan)).map(drop)
     }
 }
