@@ -23,6 +23,10 @@ pub enum Reason {
     Unlisted,
     /// The agent's sweep found the sandbox gone without a DEL.
     Swept,
+    /// The sandbox lives and lacks the interface: the call that reserved the address was killed.
+    Unwired,
+    /// The runtime's GC does not list the attachment, and no process is in its sandbox.
+    Deserted,
     /// The time is over for which the address was kept or reserved.
     Expired,
     /// A person released the address.
@@ -42,6 +46,8 @@ impl Reason {
             Self::Deleted => "deleted",
             Self::Unlisted => "gc",
             Self::Swept => "sweep",
+            Self::Unwired => "unwired",
+            Self::Deserted => "deserted",
             Self::Expired => "expired",
             Self::Operator => "operator",
             Self::Superseded => "superseded",
@@ -57,6 +63,8 @@ impl fmt::Display for Reason {
             Self::Deleted => "the runtime deleted it",
             Self::Unlisted => "the runtime does not list it, and its sandbox is gone",
             Self::Swept => "its sandbox is gone without a DEL",
+            Self::Unwired => "its sandbox has no interface with it",
+            Self::Deserted => "the runtime does not list it, and its sandbox has no process",
             Self::Expired => "its time is over",
             Self::Operator => "released by hand",
             Self::Superseded => "the address belongs to another node",

@@ -1,6 +1,8 @@
 //! Addresses are freed on a file system that is full: a tmpfs in a mount namespace of the test's
 //! thread.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
