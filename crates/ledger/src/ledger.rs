@@ -12,6 +12,7 @@ mod prepared;
 mod rebuild;
 mod reserving;
 mod retire;
+mod returns;
 mod stranded;
 
 pub use lent::Away;

@@ -12,7 +12,7 @@ use super::kept::kept_reservation;
 use super::{About, Ledger, Locked, Outcome, Want, read_reservation};
 use crate::clock::now;
 use crate::holder::{Holder, HolderKey, lent_file_name};
-use crate::index::{Slot, State};
+use crate::index::State;
 use crate::reservation::{Loan, Reservation, Sticky};
 use weft_files::{self as files, FileError};
 
@@ -163,12 +163,6 @@ impl Ledger {
         Ok(Some(reservation))
     }
 
-    /// The loans that were released here and that their lenders do not know of yet.
-    pub fn returns(&self) -> Result<Vec<LoanId>, FileError> {
-        let names = files::names_in(&self.dir.returns())?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
-    }
-
     /// The reservation that names the loan, if there is one.
     pub fn borrowed(&self, loan: LoanId) -> Result<Option<Reservation>, FileError> {
         let Some(name) = files::read(&self.dir.loan(loan))? else { return Ok(None) };
@@ -226,50 +220,11 @@ impl Ledger {
         }
         files::remove(&self.dir.loan(loan)).map(drop)
     }
-
-    /// Notes that the lender has its address back.
-    pub fn forget_return(&self, loan: LoanId) -> Result<(), FileError> {
-        files::remove(&self.dir.returned(loan)).map(drop)
-    }
 }
 
 impl Locked<'_> {
     /// Returns whether the address lives on another node.
     pub(super) fn is_away(&self, pool: PoolIndex, host: HostNumber) -> bool {
         self.ledger.dir.reservations().join(lent_file_name(pool, host)).exists()
-    }
-
-    /// Unmakes the reservation of a borrowed address.
-    pub(super) fn give_back(
-        &mut self,
-        path: &std::path::Path,
-        loan: LoanId,
-        slot: Option<Slot>,
-    ) -> Result<(), FileError> {
-        let ledger = self.ledger;
-        // A slot is there if the block came to this node in the meantime: the address is free here.
-        self.unmake(slot, || ledger.move_to_returns(path, loan))
-    }
-}
-
-impl Ledger {
-    /// Moves the reservation of a borrowed address to those that go back to their lenders. Where
-    /// there is no room for its name it is removed: that the cluster store has an endpoint of a
-    /// loan that no reservation names tells the agent as much. The caller holds the lock.
-    pub(super) fn move_to_returns(
-        &self,
-        path: &std::path::Path,
-        loan: LoanId,
-    ) -> Result<(), FileError> {
-        let to = self.dir.returned(loan);
-        let moved = files::create_private_dir(&self.dir.returns())
-            .and_then(|()| std::fs::rename(path, &to).map_err(FileError::io("move", path)));
-        match moved {
-            Err(error) if error.is_full() => {
-                files::remove(path)?;
-            }
-            moved => moved?,
-        }
-        files::remove(&self.dir.loan(loan)).map(drop)
     }
 }
