@@ -23,7 +23,6 @@ pub async fn tidy(
     ledger: &Ledger,
     view: &NetworkView,
 ) -> Result<(), AllocatorError> {
-    let name = ledger.network().name();
     finish_abandoned(cluster, ledger, view).await?;
     let own = view.endpoints.values().filter(|stored| stored.record.node == *cluster.node());
     let mut loans: Vec<LoanId> = own.filter_map(|stored| stored.record.loan).collect();

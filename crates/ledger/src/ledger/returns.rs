@@ -118,11 +118,13 @@ mod tests {
     use crate::reservation::Loan;
     use weft_model::{HostNumber, NodeName, PoolIndex};
 
-    const LOAN: LoanId = LoanId::new(7);
+    fn loan() -> LoanId {
+        LoanId::new(7)
+    }
 
     fn returned(fixture: &Fixture) -> Reservation {
         let place = (PoolIndex::new(0).unwrap(), HostNumber::new(77));
-        let loan = Loan { id: LOAN, lender: NodeName::new("b").unwrap() };
+        let loan = Loan { id: loan(), lender: NodeName::new("b").unwrap() };
         let about = About::default();
         fixture.ledger().borrow(&holder("a"), place, &loan, about).unwrap().unwrap();
         fixture.ledger().release(&holder("a")).unwrap().unwrap()
@@ -133,23 +135,23 @@ mod tests {
         let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
         let before = returned(&fixture);
         let ledger = fixture.ledger();
-        let taken = ledger.take_over(LOAN, &holder("b"), About::default()).unwrap().unwrap();
+        let taken = ledger.take_over(loan(), &holder("b"), About::default()).unwrap().unwrap();
         assert_eq!((taken.host, &taken.loan), (before.host, &before.loan));
         assert_eq!(ledger.reservation(&holder("b")).unwrap(), Some(taken.clone()));
         assert_eq!(ledger.borrowed(LOAN).unwrap(), Some(taken));
         assert!(ledger.returns().unwrap().is_empty());
-        assert_eq!(ledger.take_over(LOAN, &holder("c"), About::default()).unwrap(), None);
+        assert_eq!(ledger.take_over(loan(), &holder("c"), About::default()).unwrap(), None);
     }
 
     #[test]
     fn a_kill_while_taking_over_leaves_the_loan_with_one_holder() {
         let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
         returned(&fixture);
-        let file = std::fs::read(fixture.path(&format!("returns/{LOAN}"))).unwrap();
+        let file = std::fs::read(fixture.path(&format!("returns/{}", loan()))).unwrap();
         let ledger = fixture.ledger();
-        ledger.take_over(LOAN, &holder("b"), About::default()).unwrap().unwrap();
-        std::fs::write(fixture.path(&format!("returns/{LOAN}")), file).unwrap();
-        assert_eq!(ledger.take_over(LOAN, &holder("c"), About::default()).unwrap(), None);
+        ledger.take_over(loan(), &holder("b"), About::default()).unwrap().unwrap();
+        std::fs::write(fixture.path(&format!("returns/{}", loan())), file).unwrap();
+        assert_eq!(ledger.take_over(loan(), &holder("c"), About::default()).unwrap(), None);
         assert!(ledger.returns().unwrap().is_empty());
         assert!(ledger.reservation(&holder("b")).unwrap().is_some());
     }
