@@ -138,7 +138,7 @@ mod tests {
         let taken = ledger.take_over(loan(), &holder("b"), About::default()).unwrap().unwrap();
         assert_eq!((taken.host, &taken.loan), (before.host, &before.loan));
         assert_eq!(ledger.reservation(&holder("b")).unwrap(), Some(taken.clone()));
-        assert_eq!(ledger.borrowed(LOAN).unwrap(), Some(taken));
+        assert_eq!(ledger.borrowed(loan()).unwrap(), Some(taken));
         assert!(ledger.returns().unwrap().is_empty());
         assert_eq!(ledger.take_over(loan(), &holder("c"), About::default()).unwrap(), None);
     }
