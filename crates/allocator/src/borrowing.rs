@@ -257,10 +257,9 @@ pub(crate) async fn lock_loan(
     let environment = cluster.environment();
     loop {
         match environment::wait_for_lock(environment, &path, RETURN_TIMEOUT).await? {
-            None => return Ok(None),
             // The process that had it before has removed the file.
             Some(lock) if !lock.is_current() => {}
-            Some(lock) => return Ok(Some(LoanLock(lock))),
+            lock => return Ok(lock.map(|lock| LoanLock(Some(lock)))),
         }
     }
 }
@@ -270,22 +269,24 @@ pub(crate) async fn lock_loan(
 pub(crate) fn try_lock_loan(
     ledger: &Ledger,
     id: LoanId,
-) -> Result<Option<Option<LoanLock>>, AllocatorError> {
+) -> Result<Option<LoanLock>, AllocatorError> {
     let taken = files::create_private_dir(&ledger.dir().borrowings())
         .and_then(|()| FileLock::try_take(&ledger.dir().borrowing(id)));
     match taken {
-        Err(error) if error.is_full() => Ok(Some(None)),
-        lock => Ok(lock?.filter(FileLock::is_current).map(|lock| Some(LoanLock(lock)))),
+        Err(error) if error.is_full() => Ok(Some(LoanLock(None))),
+        lock => Ok(lock?.filter(FileLock::is_current).map(|lock| LoanLock(Some(lock)))),
     }
 }
 
 /// The lock of a loan, whose file is removed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct LoanLock(FileLock);
+pub(crate) struct LoanLock(Option<FileLock>);
 
 impl Drop for LoanLock {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.0.path());
+        if let Some(lock) = &self.0 {
+            let _ = std::fs::remove_file(lock.path());
+        }
     }
 }
 
