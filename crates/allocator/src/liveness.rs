@@ -19,8 +19,8 @@ pub const DESERTED_AFTER: Duration = Duration::from_secs(300);
 pub enum Life {
     /// The container is there.
     Alive,
-    /// Its sandbox is there, without the interface that the address is for. Unless a call is under
-    /// way, the call that reserved it was killed.
+    /// Its sandbox is there, without the interface that the address is for, or with one that is
+    /// half made. Unless a call is under way, the call that reserved it was killed.
     Unwired,
     /// Its interface is there, in a sandbox without a process that the runtime does not know: the
     /// runtime was killed.
@@ -52,6 +52,9 @@ pub enum Interface {
     Unseen,
     /// It is there, or may be.
     There,
+    /// It is there, down and without the address: the call that makes it was killed, unless it is
+    /// under way.
+    HalfMade,
     /// The sandbox, which is there, does not have it.
     Missing,
 }
@@ -111,11 +114,15 @@ impl Living {
     /// Without a note of it, only a runtime that does not list the attachment makes it gone.
     pub fn judge(&self, evidence: &Evidence<'_>) -> Life {
         match (evidence.interface, evidence.runtime) {
-            (Interface::Missing, _) => return Life::Unwired,
+            (Interface::Missing, _) | (Interface::HalfMade, Runtime::DoesNotList) => {
+                return Life::Unwired;
+            }
             (Interface::There, Runtime::DoesNotList) if self.is_deserted(evidence) => {
                 return Life::Deserted;
             }
-            (Interface::There, _) | (_, Runtime::Lists) => return Life::Alive,
+            (Interface::There | Interface::HalfMade, _) | (_, Runtime::Lists) => {
+                return Life::Alive;
+            }
             (Interface::Unseen, _) => {}
         }
         match evidence.sandbox.and_then(|sandbox| Some((sandbox, sandbox.identity?))) {
@@ -199,6 +206,19 @@ mod tests {
         for runtime in [Runtime::Silent, Runtime::Lists, Runtime::DoesNotList] {
             let evidence = Evidence { interface: Interface::Missing, runtime, ..of(&own) };
             assert_eq!(judge(&[], evidence), Life::Unwired);
+        }
+    }
+
+    #[test]
+    fn a_half_made_interface_is_left_over_only_if_the_runtime_does_not_list_it() {
+        let own = own();
+        for (runtime, life) in [
+            (Runtime::Silent, Life::Alive),
+            (Runtime::Lists, Life::Alive),
+            (Runtime::DoesNotList, Life::Unwired),
+        ] {
+            let evidence = Evidence { interface: Interface::HalfMade, runtime, ..of(&own) };
+            assert_eq!(judge(&[], evidence), life);
         }
     }
 

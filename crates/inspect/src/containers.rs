@@ -53,9 +53,10 @@ impl Containers {
     }
 
     fn evidence<'a>(&self, sandbox: Option<&'a Sandbox>, host_end: Option<&str>) -> Evidence<'a> {
-        let interface = match host_end.is_some_and(|name| self.links.contains_key(name)) {
-            true => Interface::There,
-            false => Interface::Unseen,
+        let interface = if host_end.is_some_and(|name| self.links.contains_key(name)) {
+            Interface::There
+        } else {
+            Interface::Unseen
         };
         Evidence { sandbox, interface, ..Evidence::default() }
     }

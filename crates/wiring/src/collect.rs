@@ -2,8 +2,9 @@
 //!
 //! Two cases, each judged by [`weft_allocator::liveness`]:
 //!
-//! - The call that reserved the address was killed before it made the interface, or after it
-//!   removed it. The sandbox lives and has no such interface.
+//! - The call that reserved the address was killed before it made the interface, while it made it,
+//!   or after it removed it. The sandbox lives and has no such interface, or one that is down and
+//!   without the address.
 //! - The runtime was killed. The sandbox is pinned, with its interface, and no process is in it.
 //!
 //! A call that is under way looks like the first case, and holds the attachment's [lock](CallLock).
@@ -16,10 +17,11 @@ use std::path::Path;
 use log::info;
 use weft_allocator::liveness::{Evidence, Interface, Life, Living, Runtime};
 use weft_allocator::release::{Reason, free};
+use weft_datapath::link::Link;
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::{Entry, Netns};
-use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
-use weft_model::{Attachment, Network, device};
+use weft_ledger::{Holder, Ledger, Reservation};
+use weft_model::{Attachment, IfName, Network, device};
 
 use crate::call_lock::{self, CallLock};
 use crate::detach::detach;
@@ -49,15 +51,22 @@ pub async fn collect(
     for held in &reservations {
         let Some(attachment) = held.holder.attachment(name) else { continue };
         let listed = is_listed(&attachment);
+        let mut interface = interfaces.of(held).await;
+        if interface == Interface::There && !listed && is_half_made(held).await {
+            interface = Interface::HalfMade;
+        }
         let evidence = Evidence {
             sandbox: held.sandbox.as_ref(),
-            interface: interfaces.of(held).await,
+            interface,
             runtime: if listed { Runtime::Lists } else { Runtime::DoesNotList },
             age: held.age(),
         };
         let done = match living.judge(&evidence) {
+            Life::Unwired if interface == Interface::HalfMade => {
+                remove(netlink, &ledger, held, Reason::Unwired).await
+            }
             Life::Unwired => free_unwired(netlink, &ledger, held).await,
-            Life::Deserted => remove_deserted(netlink, &ledger, held).await,
+            Life::Deserted => remove(netlink, &ledger, held, Reason::Deserted).await,
             Life::Alive | Life::Gone | Life::Unknown => continue,
         };
         if let Err(error) = done {
@@ -88,23 +97,26 @@ pub async fn free_unwired(
 
 /// Removes the interface of the very reservation `held`, then frees its address, unless a call
 /// about the attachment is under way. Returns whether it did.
-async fn remove_deserted(
+async fn remove(
     netlink: &Netlink,
     ledger: &Ledger,
     held: &Reservation,
+    reason: Reason,
 ) -> Result<bool, WiringError> {
     let name = ledger.network().name();
     let Some(attachment) = held.holder.attachment(name) else { return Ok(false) };
     let Some(_lock) = CallLock::try_to_free(ledger.data_dir(), &attachment)? else {
         return Ok(false);
     };
-    if ledger.reservation(&held.holder)?.as_ref() != Some(held) {
+    // A call that is over may have made it meanwhile.
+    let is_same = ledger.reservation(&held.holder)?.as_ref() == Some(held);
+    if !is_same || reason == Reason::Unwired && !is_half_made(held).await {
         return Ok(false);
     }
     if detach(netlink, &attachment).await? {
-        info!("network {name}: removed the interface of {}: no process has it", held.holder);
+        info!("network {name}: removed the interface of {}: {reason}", held.holder);
     }
-    Ok(free(ledger, held, Reason::Deserted)?)
+    Ok(free(ledger, held, reason)?)
 }
 
 /// The host's links, listed once.
@@ -161,19 +173,7 @@ pub async fn interface_of(netlink: &Netlink, network: &Network, held: &Reservati
     if !matches!(netlink.link(&device::host_end(&attachment)).await, Ok(None)) {
         return Interface::There;
     }
-    match &held.sandbox {
-        Some(sandbox) => look_inside(network, held, sandbox).await,
-        None => Interface::Unseen,
-    }
-}
-
-async fn look_inside(network: &Network, held: &Reservation, sandbox: &Sandbox) -> Interface {
-    let Holder::Attachment { ifname, .. } = &held.holder else { return Interface::Unseen };
-    let Ok(netns) = Netns::open(&sandbox.netns) else { return Interface::Unseen };
-    if Some(netns.identity()) != sandbox.identity {
-        return Interface::Unseen;
-    }
-    let Ok(inside) = Netlink::open_in(&netns, Entry::NewThread) else { return Interface::Unseen };
+    let Some((inside, ifname)) = enter(held) else { return Interface::Unseen };
     let link = match inside.link(ifname.as_str()).await {
         Ok(Some(link)) => link,
         Ok(None) => return Interface::Missing,
@@ -183,10 +183,36 @@ async fn look_inside(network: &Network, held: &Reservation, sandbox: &Sandbox) -
     if own.is_some_and(|own| link.mac == Some(own.mac)) {
         return Interface::There;
     }
-    match inside.addresses(link.index).await {
-        Ok(found) if found.iter().any(|net| held.addresses.contains(&net.ip())) => Interface::There,
+    match has_address(&inside, &link, held).await {
+        Some(true) => Interface::There,
         // It is another attachment's of the same sandbox.
-        Ok(_) => Interface::Missing,
-        Err(_) => Interface::Unseen,
+        Some(false) => Interface::Missing,
+        None => Interface::Unseen,
     }
+}
+
+/// Returns whether the interface in the sandbox is down and without the address: it is set up and
+/// given its address last, in one message.
+async fn is_half_made(held: &Reservation) -> bool {
+    let Some((inside, ifname)) = enter(held) else { return false };
+    let Ok(Some(link)) = inside.link(ifname.as_str()).await else { return false };
+    !link.up && has_address(&inside, &link, held).await == Some(false)
+}
+
+/// Returns whether the interface has an address of the reservation's; `None` if that cannot be
+/// told.
+async fn has_address(inside: &Netlink, link: &Link, held: &Reservation) -> Option<bool> {
+    let found = inside.addresses(link.index).await.ok()?;
+    Some(found.iter().any(|address| held.addresses.contains(&address.ip())))
+}
+
+/// A connection to the kernel in the very sandbox that was noted, and the interface's name there.
+fn enter(held: &Reservation) -> Option<(Netlink, &IfName)> {
+    let Holder::Attachment { ifname, .. } = &held.holder else { return None };
+    let sandbox = held.sandbox.as_ref()?;
+    let netns = Netns::open(&sandbox.netns).ok()?;
+    if Some(netns.identity()) != sandbox.identity {
+        return None;
+    }
+    Some((Netlink::open_in(&netns, Entry::NewThread).ok()?, ifname))
 }
