@@ -2,8 +2,8 @@
 //!
 //! A container counts as gone when nothing of its network namespace is left, at two searches with a
 //! grace period between them. A path that leads elsewhere proves nothing by itself: the namespace
-//! may live on in a process or under another path. An address whose sandbox lives without the
-//! interface for it is freed after the same time, unless a call is under way.
+//! may live on in a process or under another path. An address is freed after the same time if its
+//! sandbox lives and lacks the interface, unless a call is under way.
 
 use std::collections::HashMap;
 use std::sync::Arc;

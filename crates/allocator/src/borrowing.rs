@@ -278,7 +278,7 @@ pub(crate) fn try_lock_loan(
     }
 }
 
-/// The lock of a loan, whose file is removed when it is dropped.
+/// The lock of a loan. Its file is removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct LoanLock(Option<FileLock>);
 

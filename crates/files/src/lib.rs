@@ -33,8 +33,8 @@ pub enum FileError {
     },
     /// No space, no inode or no quota is left.
     #[error(
-        "{action} {path}: the file system of {dir} is full; free space or inodes there (`df {dir}`, \
-         `df -i {dir}`) and try again", path = path.display(), dir = dir.display()
+        "{action} {path}: the file system of {dir} is full; free space or inodes there \
+         (`df {dir}`, `df -i {dir}`) and try again", path = path.display(), dir = dir.display()
     )]
     Full {
         /// The action that failed: "create", "write", ...

@@ -137,7 +137,7 @@ fn frees_on_a_full_file_system_whatever_the_state_of_the_index() {
     }
 }
 
-/// What was freed on the way is filled up, too.
+/// Fills up the room that was freed on the way, too.
 fn fill_again(full: &Full) {
     let filler = full.dir.path().join("filler");
     let mut file = std::fs::File::options().append(true).open(filler).unwrap();

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_over_a_loan_that_is_on_its_way_back_once() {
+    fn takes_over_a_returned_loan_once() {
         let fixture = Fixture::new("10.9.0.0/24", &["0-0-4"]);
         let before = returned(&fixture);
         let ledger = fixture.ledger();
