@@ -97,10 +97,13 @@ del() {
     run in_host a ls "$DIR/reservations"
     assert_equal "$output" $'@node\nc2@eth0\nc3@eth0\nc4@eth0\nc5@eth0'
 
-    remove_container a c2
+    make_room
     printf 'node = "a"\n[agent]\nsweep_grace = 2\n' >"$(node_config a)"
-    fill
     start_weftd a
+    eventually 5 in_host a test -e /run/weft/weftd.lock
+    spoil_index
+    fill
+    remove_container a c2
     swept() { ! in_host a test -e "$DIR/reservations/c2@eth0"; }
     eventually 10 swept
     make_room
