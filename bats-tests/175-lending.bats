@@ -126,7 +126,8 @@ fill_one() {
     cni a ADD first eth0 "$ONE"
     for i in {1..10}; do
         add_container b "c$i"
-        cni b ADD "c$i" eth0 "$ONE"
+        # The agent of a, which lends, may just have started.
+        eventually 5 cni b ADD "c$i" eth0 "$ONE"
     done
     add_container b over
     run cni b ADD over eth0 "$ONE"

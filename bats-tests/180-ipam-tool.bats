@@ -170,6 +170,25 @@ collect() {
     ping_from a one 10.9.0.2
 }
 
+@test "GC: a damaged reservation is reported by its name and stays, and stops no other" {
+    local file
+    in_host a sh -c "echo '{\"holder\":' >$DIR/reservations/junk@eth0; : >$DIR/reservations/empty@eth0"
+    in_host a sh -c "jq -c '.addresses = [] | .holder.attachment.containerId = \"bare\" | .host = 9' \
+        $DIR/reservations/one@eth0 >$DIR/reservations/bare@eth0"
+    reserve_only a killed
+    run --separate-stderr collect a one bare
+    [[ $status == 0 ]] || fail "$output $stderr"
+    for file in junk empty; do
+        # shellcheck disable=SC2154 # `run` sets stderr
+        [[ $stderr == *"/reservations/$file@eth0 is damaged"* ]] || fail "$stderr"
+        in_host a test -e "$DIR/reservations/$file@eth0"
+    done
+    in_host a test -e "$DIR/reservations/one@eth0"
+    run ! in_host a test -e "$DIR/reservations/killed@eth0"
+    # It names no address of its own, and no interface is there for it.
+    run ! in_host a test -e "$DIR/reservations/bare@eth0"
+}
+
 @test "GC: a half-made interface of a killed ADD goes with its address, unless the runtime lists it" {
     local files
     in_container a one ip link set eth0 down

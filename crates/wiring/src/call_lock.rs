@@ -82,6 +82,7 @@ pub(crate) fn tidy(data_dir: &Path) -> Result<(), FileError> {
         // Opened, not created: a call may remove its file at this moment.
         if !lock::is_held(&path)
             && let Some(lock) = FileLock::try_take(&path)?
+            && lock.is_current()
         {
             drop(CallLock(Some(lock)));
         }
@@ -91,9 +92,7 @@ pub(crate) fn tidy(data_dir: &Path) -> Result<(), FileError> {
 
 impl Drop for CallLock {
     fn drop(&mut self) {
-        if let Some(lock) = &self.0
-            && lock.is_current()
-        {
+        if let Some(lock) = &self.0 {
             let _ = std::fs::remove_file(lock.path());
         }
     }
