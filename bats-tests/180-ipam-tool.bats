@@ -177,9 +177,9 @@ collect() {
         $DIR/reservations/one@eth0 >$DIR/reservations/bare@eth0"
     reserve_only a killed
     run --separate-stderr collect a one bare
+    # shellcheck disable=SC2154 # `run` sets stderr
     [[ $status == 0 ]] || fail "$output $stderr"
     for file in junk empty; do
-        # shellcheck disable=SC2154 # `run` sets stderr
         [[ $stderr == *"/reservations/$file@eth0 is damaged"* ]] || fail "$stderr"
         in_host a test -e "$DIR/reservations/$file@eth0"
     done
