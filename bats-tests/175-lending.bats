@@ -130,8 +130,7 @@ fill_one() {
         eventually 5 cni b ADD "c$i" eth0 "$ONE"
     done
     add_container b over
-    run cni b ADD over eth0 "$ONE"
-    [[ $status != 0 ]]
+    run ! cni b ADD over eth0 "$ONE"
     assert_json '.msg | contains("no free address")' true
 }
 
@@ -145,8 +144,8 @@ replace_16() {
         cni b ADD "$old" eth0 "$ONE" || failed=$((failed + 1))
     done
     assert_equal "$failed" 0 "failed of 16"
-    run in_host b sh -c 'cat /run/weft/networks/one/reservations/* | jq -r ".addresses[0]" | sort | uniq -d'
-    assert_equal "$output" ""
+    assert_equal "$(in_host b sh -c \
+        'cat /run/weft/networks/one/reservations/* | jq -r ".addresses[0]" | sort | uniq -d')" ""
 }
 
 @test "in a full network a borrowed address that is free can be had at once" {
@@ -174,8 +173,8 @@ replace_16() {
     add a lives
     add_container a killed
     cni a ADD killed eth0 "$(jq '.type = "weft-ipam"' <<<"$TINY")"
-    swept() { ! in_host a ls /run/weft/networks/tiny/reservations/killed@eth0; }
-    eventually 10 swept
+    killed_is_swept() { ! in_host a ls /run/weft/networks/tiny/reservations/killed@eth0; }
+    eventually 10 killed_is_swept
     in_host a ls /run/weft/networks/tiny/reservations/lives@eth0
 }
 
