@@ -111,6 +111,71 @@ end_lease_of() {
     assert_json .code 11
     assert_json '.msg | contains("node a did not answer")' true
     no_keys requests/tiny
+    run in_host c ls /run/weft/networks/tiny/borrowing
+    assert_equal "$output" ""
+}
+
+# An address for each of 11 containers on two nodes: one block of 16, of which the hosts have one each.
+ONE='{"cniVersion": "1.0.0", "name": "one", "type": "weft", "isGateway": true,
+    "ipam": {"type": "weft-ipam", "subnet": "10.6.0.0/28", "blockBits": 4}}'
+
+# fill_one: a has one container and b the rest, with borrowed addresses.
+fill_one() {
+    local i
+    add_container a first
+    cni a ADD first eth0 "$ONE"
+    for i in {1..10}; do
+        add_container b "c$i"
+        # The agent of a, which lends, may just have started.
+        eventually 5 cni b ADD "c$i" eth0 "$ONE"
+    done
+    add_container b over
+    run ! cni b ADD over eth0 "$ONE"
+    assert_json '.msg | contains("no free address")' true
+}
+
+# replace_16 CONTAINER: in a full network, a container is removed and another started at once.
+replace_16() {
+    local i old=$1 failed=0
+    for i in {1..16}; do
+        cni b DEL "$old" eth0 "$ONE"
+        old=n$i
+        add_container b "$old"
+        cni b ADD "$old" eth0 "$ONE" || failed=$((failed + 1))
+    done
+    assert_equal "$failed" 0 "failed of 16"
+    assert_equal "$(in_host b sh -c \
+        'cat /run/weft/networks/one/reservations/* | jq -r ".addresses[0]" | sort | uniq -d')" ""
+}
+
+@test "in a full network a borrowed address that is free can be had at once" {
+    fill_one
+    replace_16 c1
+}
+
+@test "in a full network without agents a borrowed address that is free can be had at once" {
+    fill_one
+    stop_weftd a
+    stop_weftd b
+    replace_16 c1
+    run in_host b ls /run/weft/networks/one/borrowing /run/weft/networks/one/returns
+    [[ $output != *[0-9a-f][0-9a-f][0-9a-f]* ]] || fail "$output"
+    # The next agent finds nothing to put right.
+    start_weftd a
+    start_weftd b
+    in_one() { assert_equal "$(keys endpoints/one)" 11; }
+    eventually 5 in_one
+    sleep 2
+    in_one
+}
+
+@test "an address that a killed ADD reserved in a sandbox that lives on is swept, one in use is not" {
+    add a lives
+    add_container a killed
+    cni a ADD killed eth0 "$(jq '.type = "weft-ipam"' <<<"$TINY")"
+    killed_is_swept() { ! in_host a ls /run/weft/networks/tiny/reservations/killed@eth0; }
+    eventually 10 killed_is_swept
+    in_host a ls /run/weft/networks/tiny/reservations/lives@eth0
 }
 
 @test "blocks are claimed before they are needed, and idle ones are given back" {

@@ -132,6 +132,118 @@ kv() {
     assert_equal "$(cni_ip a two)" "$ip"
 }
 
+# reserve_only HOST CONTAINER: holds an address for eth0, as an ADD does that is killed before it makes the interface.
+reserve_only() {
+    add_container "$1" "$2"
+    cni "$1" ADD "$2" eth0 "$(jq '.type = "weft-ipam"' <<<"$NET")"
+}
+
+# collect HOST VALID...: GC with a list of containers, each with eth0.
+collect() {
+    local host=$1 valid
+    shift
+    valid=$(jq -n '[$ARGS.positional[] | {containerID: ., ifname: "eth0"}]' --args "$@")
+    CNI_NETNS='' cni "$host" GC '' '' "$(jq --argjson valid "$valid" \
+        '.cniVersion = "1.1.0" | ."cni.dev/valid-attachments" = $valid' <<<"$NET")"
+}
+
+@test "ipam check: an address whose sandbox lives without the interface is found, and --fix frees it" {
+    reserve_only a killed
+    run weftctl a ipam check
+    [[ $status == 1 && $output == *"is held by killed/eth0, whose network namespace /run/netns/killed has no interface"* ]] ||
+        fail "$output"
+    assert_fixed unwired
+    run ! in_host a test -e "$DIR/reservations/killed@eth0"
+    in_host a test -e "$DIR/reservations/one@eth0"
+}
+
+@test "GC: frees what killed calls left in living sandboxes at once, and nothing that is connected" {
+    reserve_only a listed
+    reserve_only a unlisted
+    # The sandbox may have an interface of that name by another attachment.
+    cni a ADD other eth0 "$(jq '.type = "weft-ipam"' <<<"$NET")" && in_host a test -e "$DIR/reservations/other@eth0"
+    CNI_NETNS=/run/netns/one cni a ADD shares eth0 "$(jq '.type = "weft-ipam"' <<<"$NET")"
+    collect a listed
+    run in_host a ls "$DIR/reservations"
+    # Nobody lists `one`, which is connected; the sandbox of `other` never existed.
+    assert_equal "$output" $'@node\none@eth0'
+    ping_from a one 10.9.0.2
+}
+
+@test "GC: a damaged reservation is reported by its name and stays, and stops no other" {
+    local file
+    in_host a sh -c "echo '{\"holder\":' >$DIR/reservations/junk@eth0; : >$DIR/reservations/empty@eth0"
+    in_host a sh -c "jq -c '.addresses = [] | .holder.attachment.containerId = \"bare\" | .host = 9' \
+        $DIR/reservations/one@eth0 >$DIR/reservations/bare@eth0"
+    reserve_only a killed
+    run --separate-stderr collect a one bare
+    # shellcheck disable=SC2154 # `run` sets stderr
+    [[ $status == 0 ]] || fail "$output $stderr"
+    for file in junk empty; do
+        [[ $stderr == *"/reservations/$file@eth0 is damaged"* ]] || fail "$stderr"
+        in_host a test -e "$DIR/reservations/$file@eth0"
+    done
+    in_host a test -e "$DIR/reservations/one@eth0"
+    run ! in_host a test -e "$DIR/reservations/killed@eth0"
+    # It names no address of its own, and no interface is there for it.
+    run ! in_host a test -e "$DIR/reservations/bare@eth0"
+}
+
+@test "GC: a half-made interface of a killed ADD goes with its address, unless the runtime lists it" {
+    local files
+    in_container a one ip link set eth0 down
+    in_container a one ip address flush dev eth0
+    collect a one
+    in_host a test -e "$DIR/reservations/one@eth0"
+    collect a
+    files=$(in_host a ls "$DIR/reservations")
+    assert_equal "$files" @node
+    run ! in_container a one ip link show eth0
+}
+
+@test "GC: an ADD that is under way keeps its address" {
+    # shellcheck disable=SC2016
+    in_host a sh -euc '
+        rm /opt/cni/bin/weft-ipam
+        printf "#!/bin/sh\n%s/weft-ipam || exit\n[ \$CNI_COMMAND != ADD ] || sleep 3\n" "$1" >/opt/cni/bin/weft-ipam
+        chmod +x /opt/cni/bin/weft-ipam' wrap "$WEFT_BIN_DIR"
+    add_container a slow
+    cni a ADD slow eth0 "$NET" 3>&- &
+    local add=$!
+    eventually 5 in_host a test -e "$DIR/reservations/slow@eth0"
+    collect a
+    in_host a test -e "$DIR/reservations/slow@eth0"
+    wait "$add"
+    ping_from a slow 10.9.0.2
+    # The one that is connected is not touched later on either.
+    collect a
+    ping_from a slow 10.9.0.2
+}
+
+@test "GC: a pinned sandbox without a process is removed once it is old, interface and address" {
+    local port
+    add_container a two
+    cni a ADD two eth0 "$NET"
+    collect a
+    in_host a test -e "$DIR/reservations/one@eth0"
+    in_host a sed -i 's/"created":[0-9]*/"created":1/' "$DIR/reservations/one@eth0" "$DIR/reservations/two@eth0"
+    check a
+    [[ $status == 0 ]]
+    assert_json '[.[] | select(.kind == "deserted" and .state == "note")] | length' 2
+    # The one has a process, the other is listed.
+    start_daemon a inside nsenter --net=/run/netns/one sleep 60
+    collect a two
+    in_host a ls "$DIR/reservations/one@eth0" "$DIR/reservations/two@eth0"
+    ping_from a two 10.9.0.2
+    collect a
+    run in_host a ls "$DIR/reservations"
+    assert_equal "$output" $'@node\none@eth0'
+    run ! in_container a two ip link show eth0
+    ping_from a one 10.9.0.2
+    port=$(in_host a ip -o link show type veth | grep -c wv)
+    assert_equal "$port" 1
+}
+
 @test "ipam check: a damaged reservation is listed, and removed only where its container is known to be gone" {
     local file=$DIR/reservations/one@eth0
     # The end is lost; what is left says which namespace it was.

@@ -67,3 +67,13 @@ kill_agent_again_and_again() {
     touch "$WEFT_TEST_DIR/enough"
     wait "$killer"
 }
+
+@test "calls that are killed in sandboxes that live on lose no address for longer than to the next GC" {
+    add_host a
+    drive a weft --living --calls 480
+    assert_json '.killed_adds >= 40 and .killed_dels >= 20 and .lost_before_gc >= 5' true
+    # With the gateway's and the host's own, these are all 256 but network and broadcast.
+    assert_json .usable_after_gc 253
+    run in_host a ls /run/weft/calls
+    assert_equal "$output" ""
+}

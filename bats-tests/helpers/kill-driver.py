@@ -91,20 +91,33 @@ class Plugin:
         self.folder, self.kind = folder, kind
         self.usual = {"ADD": 0.01, "DEL": 0.01}
 
-    def conf(self, network):
+    def conf(self, network, valid=None):
         name, subnet = network
         ipam = {"type": "weft-ipam", "subnet": str(subnet)}
         conf = {"cniVersion": "1.0.0", "name": name, "type": self.kind, "ipam": ipam}
         if self.kind == "weft":
             conf["isGateway"] = True
+        if valid is not None:
+            conf["cniVersion"] = "1.1.0"
+            conf["cni.dev/valid-attachments"] = [{"containerID": holder, "ifname": ifname} for holder, ifname in valid]
         return json.dumps(conf).encode()
 
-    def call(self, verb, network, holder, netns, kill=None):
+    def collect(self, network, valid):
+        """Calls GC with the attachments that are valid."""
+        environment = dict(os.environ, CNI_COMMAND="GC", CNI_PATH=self.folder)
+        program = f"{self.folder}/{self.kind}"
+        pipe = subprocess.PIPE
+        conf = self.conf(network, valid)
+        done = subprocess.run([program], input=conf, stdout=pipe, stderr=pipe, env=environment, check=False, timeout=30)
+        if done.returncode != 0:
+            raise Violation(f"GC failed: {done.stdout.decode()} {done.stderr.decode()}")
+
+    def call(self, verb, network, holder, netns, kill=None, ifname="eth0"):
         environment = dict(
             os.environ,
             CNI_COMMAND=verb,
             CNI_CONTAINERID=holder,
-            CNI_IFNAME="eth0",
+            CNI_IFNAME=ifname,
             CNI_NETNS=netns,
             CNI_PATH=self.folder,
         )
@@ -312,6 +325,118 @@ class Driver:
                 raise Violation(f"DEL of {slot.holder} failed: {call}")
 
 
+class Sandbox:
+    """A sandbox that lives to the end, with interfaces that come and go. What a killed call leaves is forgotten."""
+
+    def __init__(self, name, netns):
+        self.name, self.netns = name, netns
+        # Something of it runs, as in every sandbox of a runtime.
+        self.process = subprocess.Popen(["nsenter", f"--net={netns}", "sleep", "600"])
+        self.made = 0
+        self.live = {}
+
+    def has(self, ifname):
+        command = ["nsenter", f"--net={self.netns}", "ip", "link", "show", "dev", ifname]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+class LivingDriver(Driver):
+    """Kills calls in sandboxes that live on, and calls GC once. No killed call is repeated."""
+
+    # Each sandbox has fewer interfaces than this at a time.
+    MOST = 12
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.networks = [("living", ipaddress.ip_network("10.9.0.0/24"))]
+        self.sandboxes = []
+
+    def run(self):
+        network = self.networks[0]
+        names = [f"living-{number}" for number in range(self.options.parallel)]
+        self.sandboxes = [Sandbox(name, self.make_netns(name)) for name in names]
+        try:
+            threads = [threading.Thread(target=self.work, args=(sandbox,)) for sandbox in self.sandboxes]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if self.failure:
+                raise self.failure
+            self.record.counts["lost_before_gc"] = len(self.lost(network))
+            valid = [attachment for sandbox in self.sandboxes for attachment in sandbox.live]
+            self.plugin.collect(network, valid)
+            if self.lost(network):
+                raise Violation(f"lost after GC: {self.lost(network)}; {self.record.counts}")
+            self.delete_all(network)
+            self.expect_empty(network)
+            self.expect_all(network)
+            self.record.counts["usable_after_gc"] = network[1].num_addresses - 3
+            return self.record.counts
+        finally:
+            for sandbox in self.sandboxes:
+                sandbox.process.kill()
+                sandbox.process.wait()
+
+    def work(self, slots):
+        sandbox, network = slots, self.networks[0]
+        try:
+            while self.failure is None and self.take_call():
+                if len(sandbox.live) < self.MOST and random.random() < 0.6 or not sandbox.live:
+                    self.add_interface(sandbox, network)
+                else:
+                    self.delete_interface(sandbox, network)
+        except Exception as failure:  # pylint: disable=broad-except
+            self.failure = failure
+
+    def add_interface(self, sandbox, network):
+        sandbox.made += 1
+        holder, ifname = f"{sandbox.name}-{sandbox.made}", f"e{sandbox.made}"
+        call = self.plugin.call("ADD", network, holder, sandbox.netns, self.kill_by_chance(), ifname)
+        if call.status == 0:
+            self.record.count("adds")
+            self.record.hold(call.address(), holder)
+            sandbox.live[holder, ifname] = call.address()
+        elif call.killed:
+            self.record.count("killed_adds")
+        else:
+            raise Violation(f"ADD of {holder} failed: {call}")
+
+    def delete_interface(self, sandbox, network):
+        holder, ifname = random.choice(list(sandbox.live))
+        self.record.let_go(sandbox.live.pop((holder, ifname)))
+        call = self.plugin.call("DEL", network, holder, sandbox.netns, self.kill_by_chance(), ifname)
+        if call.status != 0 and not call.killed:
+            raise Violation(f"DEL of {holder} failed: {call}")
+        self.record.count("killed_dels" if call.status else "dels")
+
+    def forgotten(self, network):
+        """Reservations of killed calls, each with its sandbox."""
+        live = {attachment for sandbox in self.sandboxes for attachment in sandbox.live}
+        for path in self.reservations(network).iterdir():
+            if path.name != "@node":
+                holder, ifname = path.name.split("@")
+                if (holder, ifname) not in live:
+                    sandbox = next(one for one in self.sandboxes if holder.startswith(f"{one.name}-"))
+                    yield holder, ifname, sandbox
+
+    def lost(self, network):
+        return [holder for holder, ifname, sandbox in self.forgotten(network) if not sandbox.has(ifname)]
+
+    def delete_all(self, network):
+        """The sandboxes end one interface after the other, those of killed calls that got one among them."""
+        left = [(holder, ifname, sandbox) for holder, ifname, sandbox in self.forgotten(network)]
+        self.record.counts["connected_by_killed_calls"] = len(left)
+        for sandbox in self.sandboxes:
+            left += [(holder, ifname, sandbox) for holder, ifname in sandbox.live]
+            for address in sandbox.live.values():
+                self.record.let_go(address)
+        for holder, ifname, sandbox in left:
+            call = self.plugin.call("DEL", network, holder, sandbox.netns, None, ifname)
+            if call.status != 0:
+                raise Violation(f"DEL of {holder} failed: {call}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plugin", choices=["weft", "weft-ipam"], required=True)
@@ -322,8 +447,9 @@ def main():
     parser.add_argument("--calls", type=int, required=True, help="ADD and DEL together, without repeated ones")
     parser.add_argument("--parallel", type=int, default=8)
     parser.add_argument("--kill", type=float, default=0.4, help="share of calls to kill")
+    parser.add_argument("--living", action="store_true", help="sandboxes live on, killed calls are not repeated, GC is")
     options = parser.parse_args()
-    driver = Driver(options)
+    driver = LivingDriver(options) if options.living else Driver(options)
     try:
         print(json.dumps(driver.run()))
     except Violation as violation:

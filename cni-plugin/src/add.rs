@@ -7,10 +7,11 @@ use log::warn;
 use weft_cni::result::{Dns, Interface};
 use weft_cni::{CniError, CniResult, Request};
 use weft_model::MacAddr;
+use weft_wiring::CallLock;
 use weft_wiring::attach::{AttachRequest, Attached, ContainerEnd, Hairpin, Inside, Route};
 use weft_wiring::segment_state::SegmentState;
 
-use crate::attachment::{Call, CallLock, requested_mac, sandbox};
+use crate::attachment::{Call, requested_mac, sandbox};
 use crate::ipam::{Ipam, Started};
 
 /// Connects the container.
@@ -19,7 +20,7 @@ pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     let ipam = Ipam::of(request)?;
     let asked = Asked::of(request)?;
     let inside = sandbox(request)?;
-    let lock = CallLock::wait(call.host.config(), &call.attachment);
+    let lock = CallLock::wait(&call.host.config().data_dir, &call.attachment);
     let _lock = lock.map_err(|error| call.error("wait for other calls", error))?;
     // A process of the IPAM plugin starts while the network is looked at.
     let started: Option<Started> = ipam.as_ref().map(|ipam| ipam.start(request)).transpose()?;

@@ -4,9 +4,8 @@ use weft_cluster::{Cluster, ClusterError, NodeConfig};
 use weft_cni::{CniError, Request, code};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
-use weft_files::{FileError, FileLock, create_private_dir};
 use weft_ipam::request::{attachment, conf, variable};
-use weft_model::{Attachment, MacAddr, device};
+use weft_model::{Attachment, MacAddr};
 use weft_netconf::NetConf;
 use weft_wiring::attach::{Entry, Inside};
 use weft_wiring::{Host, OwnAddress, WiringError};
@@ -68,36 +67,6 @@ pub(crate) fn requested_mac(request: &Request) -> Result<Option<MacAddr>, CniErr
         return Err(CniError::new(code::INVALID_ENVIRONMENT, msg));
     }
     Ok(Some(mac))
-}
-
-/// The lock of an attachment: calls about one attachment take turns, so that a DEL does not free
-/// the address that an ADD has just got, and an ADD that fails does not free that of another.
-/// Removes its file when it is dropped.
-#[derive(Debug)]
-pub(crate) struct CallLock(FileLock);
-
-impl CallLock {
-    /// Waits until no other call about the attachment is under way, for 10 s at most.
-    pub(crate) fn wait(config: &NodeConfig, attachment: &Attachment) -> Result<Self, FileError> {
-        let dir = config.data_dir.join("calls");
-        let path = dir.join(device::host_end(attachment));
-        loop {
-            create_private_dir(&dir)?;
-            match FileLock::wait(&path) {
-                // The call that had it before has removed the file.
-                Ok(lock) if lock.is_current() => return Ok(Self(lock)),
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-impl Drop for CallLock {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.0.path());
-    }
 }
 
 /// The container's network namespace, entered. It must not be the plugin's own.

@@ -4,13 +4,13 @@
 
 use weft_allocator::release::{Reason, release};
 use weft_cni::{CniError, Request};
-use weft_files::FileError;
 use weft_ipam::request::{Call, attachment};
 use weft_ledger::Holder;
 use weft_netconf::NetConf;
+use weft_wiring::CallLock;
 use weft_wiring::detach::detach;
 
-use crate::attachment::{CallLock, netlink, node_config};
+use crate::attachment::{netlink, node_config};
 use crate::error::cni_error;
 use crate::ipam::Ipam;
 
@@ -21,17 +21,8 @@ pub(crate) async fn del(request: &Request) -> Result<(), CniError> {
     let failed = |what: &str, error| {
         cni_error(&format!("{what} ({attachment}, node {})", config.node), &error)
     };
-    let _lock = match CallLock::wait(&config, &attachment) {
-        Ok(lock) => Some(lock),
-        Err(error @ FileError::Locked { .. }) => {
-            return Err(failed("wait for other calls", error.into()));
-        }
-        // A file system that is full or read-only must not stop a DEL.
-        Err(error) => {
-            log::warn!("DEL of {attachment} without a lock: {error}");
-            None
-        }
-    };
+    let _lock = CallLock::wait_to_free(&config.data_dir, &attachment)
+        .map_err(|error| failed("wait for other calls", error.into()))?;
     let netlink = netlink()?;
     let ipam = Ipam::of(request);
     let started = match &ipam {

@@ -223,7 +223,7 @@ async fn release(
         network: network.clone(),
         holder: holder.to_string(),
         alive: match life {
-            Life::Alive => Some(true),
+            Life::Alive | Life::Unwired | Life::Deserted => Some(true),
             Life::Gone => Some(false),
             Life::Unknown => None,
         },

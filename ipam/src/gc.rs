@@ -7,7 +7,7 @@
 use weft_allocator::liveness::{Evidence, Life, Living, Runtime};
 use weft_allocator::release::{Reason, free};
 use weft_cni::{CniError, Request, ValidAttachments};
-use weft_ledger::Holder;
+use weft_ledger::{Holder, Ledger};
 
 use crate::request::Call;
 
@@ -19,7 +19,7 @@ pub fn gc(request: &Request, call: &Call) -> Result<(), CniError> {
         ValidAttachments::Listed(valid) => valid,
     };
     let Some(network) = call.cached()? else { return Ok(()) };
-    let ledger = call.ledger(network)?;
+    let ledger = Ledger::open_to_free(&call.node.data_dir, network);
     let failed = |error: weft_ledger::FileError| call.error("collect", error);
     let mut first_error = None;
     let reservations = ledger.reservations().map_err(failed)?;
@@ -31,9 +31,9 @@ pub fn gc(request: &Request, call: &Call) -> Result<(), CniError> {
             .any(|a| a.container_id == container_id.as_str() && a.ifname == ifname.as_str());
         let evidence = Evidence {
             sandbox: reservation.sandbox.as_ref(),
-            // An IPAM plugin knows nothing of links.
-            has_host_end: false,
             runtime: if is_listed { Runtime::Lists } else { Runtime::DoesNotList },
+            // An IPAM plugin knows nothing of interfaces.
+            ..Evidence::default()
         };
         if living.judge(&evidence) == Life::Gone
             && let Err(error) = free(&ledger, &reservation, Reason::Unlisted)

@@ -2,20 +2,22 @@
 //!
 //! A container counts as gone when nothing of its network namespace is left, at two searches with a
 //! grace period between them. A path that leads elsewhere proves nothing by itself: the namespace
-//! may live on in a process or under another path.
+//! may live on in a process or under another path. An address is freed after the same time if its
+//! sandbox lives and lacks the interface, unless a call is under way.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::warn;
+use weft_allocator::identities;
 use weft_allocator::liveness::{Evidence, Life, Living};
 use weft_allocator::release::{Reason, free};
-use weft_allocator::{AllocatorError, identities};
 use weft_cluster::networks;
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Network, NetworkName};
-use weft_wiring::Host;
+use weft_model::NetworkName;
+use weft_wiring::collect::{Interfaces, Links, free_unwired};
+use weft_wiring::{Host, WiringError};
 
 use crate::off_thread;
 
@@ -37,16 +39,14 @@ pub async fn run(host: Arc<Host>) {
     }
 }
 
-type Suspects = HashMap<(NetworkName, Holder), Instant>;
+/// Since when each reservation has looked like one that is left over. One that was made again
+/// begins again.
+type Suspects = HashMap<(NetworkName, Holder), (Instant, Reservation)>;
 
-async fn search(
-    host: &Host,
-    grace: Duration,
-    suspects: &mut Suspects,
-) -> Result<(), AllocatorError> {
+async fn search(host: &Host, grace: Duration, suspects: &mut Suspects) -> Result<(), WiringError> {
     let mut ledgers = vec![];
     for network in networks::all_cached(&host.config().data_dir)? {
-        let ledger = Ledger::open(&host.config().data_dir, network)?;
+        let ledger = Ledger::open_to_free(&host.config().data_dir, network);
         if host.cluster().is_single_node() {
             identities::expire(host.cluster(), &ledger).await?;
         }
@@ -55,20 +55,28 @@ async fn search(
     }
     let all = ledgers.iter().flat_map(|(_, reservations)| reservations);
     let living = Living::observe(all.filter_map(|reservation| reservation.sandbox.as_ref()));
+    let links = Links::list(host.netlink()).await?;
     let mut seen = Suspects::new();
     for (ledger, reservations) in &ledgers {
-        let network = ledger.network();
-        for reservation in reservations {
-            if !is_gone(host, network, reservation, &living).await {
+        let interfaces = links.of(ledger);
+        for held in reservations {
+            let life = judge(&interfaces, &living, held).await;
+            if !matches!(life, Life::Gone | Life::Unwired) {
                 continue;
             }
-            let key = (network.name().clone(), reservation.holder.clone());
-            let since = *suspects.get(&key).unwrap_or(&Instant::now());
-            if suspects.contains_key(&key) && since.elapsed() >= grace {
-                // This very one: the attachment may have been made again since.
-                free(ledger, reservation, Reason::Swept)?;
-            } else {
-                seen.insert(key, since);
+            let key = (ledger.network().name().clone(), held.holder.clone());
+            let before = suspects.get(&key).filter(|(_, suspect)| suspect == held);
+            let since = before.map_or_else(Instant::now, |(since, _)| *since);
+            if before.is_none() || since.elapsed() < grace {
+                seen.insert(key, (since, held.clone()));
+                continue;
+            }
+            // This very one: the attachment may have been made again since.
+            if life == Life::Gone {
+                free(ledger, held, Reason::Swept)?;
+            } else if !free_unwired(host.netlink(), ledger, held).await? {
+                // A call is under way, or it is not left over any more.
+                seen.insert(key, (since, held.clone()));
             }
         }
     }
@@ -77,18 +85,12 @@ async fn search(
     Ok(())
 }
 
-/// Returns whether nothing is left of the container that the reservation was made for.
-async fn is_gone(
-    host: &Host,
-    network: &Network,
-    reservation: &Reservation,
-    living: &Living,
-) -> bool {
-    let Some(attachment) = reservation.holder.attachment(network.name()) else { return false };
-    let evidence = Evidence { sandbox: reservation.sandbox.as_ref(), ..Evidence::default() };
-    if living.judge(&evidence) != Life::Gone {
-        return false;
+/// Judges whether the container that the reservation was made for is there, with its interface.
+async fn judge(interfaces: &Interfaces<'_>, living: &Living, held: &Reservation) -> Life {
+    if !matches!(held.holder, Holder::Attachment { .. }) {
+        return Life::Alive;
     }
-    let has_host_end = host.is_attached(&attachment).await;
-    living.judge(&Evidence { has_host_end, ..evidence }) == Life::Gone
+    let interface = interfaces.of(held).await;
+    let sandbox = held.sandbox.as_ref();
+    living.judge(&Evidence { sandbox, interface, ..Evidence::default() })
 }

@@ -2,8 +2,8 @@
 //!
 //! While an owned block has room this is a matter of the node's own files. When it has not, one
 //! process of the node claims a block and the others wait for it: a burst of containers on a fresh
-//! node takes one block, not one each. And when there is none to claim, another node lends an
-//! address.
+//! node takes one block, not one each. When there is none to claim, an address that was borrowed
+//! and is not given back yet is taken over, or another node lends one.
 
 use log::{debug, info};
 use weft_cluster::{Cluster, ClusterError};
@@ -13,7 +13,7 @@ use weft_model::{HostNumber, Pool};
 
 use crate::claim::{Claimed, Target};
 use crate::error::{Usage, shown};
-use crate::{AllocatorError, borrowing, identities, ownership};
+use crate::{AllocatorError, borrowing, identities, ownership, returns};
 
 /// Largest pool whose addresses are counted for an error.
 const LARGEST_COUNT: u64 = 1 << 20;
@@ -64,13 +64,13 @@ pub async fn reserve(
             Claimed::Exhausted { nodes, .. } => {
                 let usage = Box::new(usage(&ledger, nodes)?);
                 let (node, reason) = (cluster.node().clone(), String::new());
-                AllocatorError::Exhausted { network: name, node, usage, reason }
+                AllocatorError::Exhausted { network: name.clone(), node, usage, reason }
             }
             Claimed::OwnedBy(owner) => {
                 let address = shown(&ledger, want);
                 AllocatorError::AddressElsewhere {
                     address,
-                    network: name,
+                    network: name.clone(),
                     owner,
                     reason: String::new(),
                     settled: false,
@@ -78,6 +78,14 @@ pub async fn reserve(
             }
         };
         drop(lock);
+        // What killed processes left is the agent's to clean up; there may be none.
+        if let Err(error) = returns::clean(cluster, &ledger).await {
+            debug!("network {name}: {error}");
+        }
+        if let Some(reservation) = returns::take_over(cluster, &ledger, holder, want, about).await?
+        {
+            return Ok(reservation);
+        }
         return borrowing::borrow(cluster, &ledger, holder, want, about, failure, still_wanted)
             .await;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::{debug, info};
 use weft_cluster::cluster::unchanged;
-use weft_cluster::{Cluster, ClusterError};
+use weft_cluster::{Cluster, ClusterError, environment};
 use weft_files::{self as files, FileLock};
 use weft_ledger::ledger::{About, Want};
 use weft_ledger::reservation::Loan;
@@ -25,6 +25,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Limit for asking one node after the other. Runtimes give up on a plugin after a while.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Limit for waiting for another process of this node that gives a loan back.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most nodes to ask. Each request wakes all agents; the next attempt asks others.
 const MOST_LENDERS: usize = 8;
@@ -147,6 +150,8 @@ async fn ask(
     }
     let Some(answer) = answer(cluster, &keys::request(lender, &ledger.network().id(), id)).await?
     else {
+        // The request is withdrawn: no grant can come any more.
+        borrowing.end();
         return Ok(Asked::Silent);
     };
     let asked = match answer {
@@ -241,6 +246,51 @@ impl Borrowing {
 /// Returns whether a process of this node is working on the loan.
 pub(crate) fn is_being_borrowed(ledger: &Ledger, id: LoanId) -> bool {
     files::lock::is_held(&ledger.dir().borrowing(id))
+}
+
+/// Waits until no other process of this node is working on the loan, and takes it; `None` if that
+/// takes long. With it a loan either goes back to its lender or to a container, never to both.
+pub(crate) async fn lock_loan(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    id: LoanId,
+) -> Result<Option<LoanLock>, AllocatorError> {
+    files::create_private_dir(&ledger.dir().borrowings())?;
+    let path = ledger.dir().borrowing(id);
+    let environment = cluster.environment();
+    loop {
+        match environment::wait_for_lock(environment, &path, RETURN_TIMEOUT).await? {
+            // The process that had it before has removed the file.
+            Some(lock) if !lock.is_current() => {}
+            lock => return Ok(lock.map(|lock| LoanLock(Some(lock)))),
+        }
+    }
+}
+
+/// As [`lock_loan`], without waiting. On a full file system the loan goes unlocked: no process can
+/// take it over there.
+pub(crate) fn try_lock_loan(
+    ledger: &Ledger,
+    id: LoanId,
+) -> Result<Option<LoanLock>, AllocatorError> {
+    let taken = files::create_private_dir(&ledger.dir().borrowings())
+        .and_then(|()| FileLock::try_take(&ledger.dir().borrowing(id)));
+    match taken {
+        Err(error) if error.is_full() => Ok(Some(LoanLock(None))),
+        lock => Ok(lock?.filter(FileLock::is_current).map(|lock| LoanLock(Some(lock)))),
+    }
+}
+
+/// The lock of a loan. Its file is removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct LoanLock(Option<FileLock>);
+
+impl Drop for LoanLock {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.0 {
+            let _ = std::fs::remove_file(lock.path());
+        }
+    }
 }
 
 /// A loan that a process of this node began to borrow and did not finish. Its file is locked, so

@@ -59,7 +59,14 @@ async fn answer_one(
         },
     };
     let sticky = requested.record.sticky.as_ref();
-    let reservation = match ledger.lend(want, &requested.record.borrower, id, sticky)? {
+    let mut lent = ledger.lend(want, &requested.record.borrower, id, sticky)?;
+    // An address that came back just now may be what is asked for.
+    if matches!(lent, Outcome::NoRoom | Outcome::Taken(Holder::Lent { .. }))
+        && reclaim_now(cluster, ledger).await?
+    {
+        lent = ledger.lend(want, &requested.record.borrower, id, sticky)?;
+    }
+    let reservation = match lent {
         Outcome::Held(reservation) => reservation,
         other => {
             let by_itself = match &other {
@@ -154,6 +161,19 @@ pub async fn reclaim(
         }
     }
     Ok(())
+}
+
+/// Takes back what the store, asked now, shows to have come back, and returns whether there was
+/// anything lent.
+async fn reclaim_now(cluster: &Cluster, ledger: &Ledger) -> Result<bool, AllocatorError> {
+    if ledger.lent()?.is_empty() {
+        return Ok(false);
+    }
+    let network = ledger.network().id();
+    let endpoints = cluster.endpoints(&network).await?;
+    let view = NetworkView { endpoints, ..NetworkView::default() };
+    reclaim(cluster, ledger, &view, &cluster.requests(&network).await?).await?;
+    Ok(true)
 }
 
 async fn reclaim_one(

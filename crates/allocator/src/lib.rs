@@ -8,7 +8,7 @@
 //! - [`release`]: addresses given back, each with a reason.
 //! - [`sticky`]: the address that the holder's identity had before.
 //! - [`acquire`]: an address for a holder: from the ledger, after a claim, or borrowed.
-//! - [`borrowing`], [`returns`]: the borrower's part of a loan, by the plugin and by the agent.
+//! - [`borrowing`], [`returns`]: the borrower's part of a loan, from its beginning to its end.
 //! - [`lending`]: the lender's part of a loan.
 //! - [`ownership`]: blocks, claimed, adopted, given back, lost.
 //! - [`identities`]: the addresses of identities in the cluster store, and their end.
@@ -25,7 +25,8 @@
 //! prepared
 //! address                block_manager
 //! sticky
-//! acquire, recovery      lending, returns
+//! acquire, recovery      lending
+//! returns
 //! borrowing, ownership
 //! identities
 //! claim, release, error

@@ -31,14 +31,6 @@ pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), Alloca
     }
     let _lock = ownership::lock_claims(cluster, ledger).await?;
     let id = ledger.network().id();
-    for block in ledger.blocks()? {
-        let record = BlockRecord { node: cluster.node().clone(), generation: 0 };
-        let ops = vec![
-            Op::create(keys::block(&id, &block), typed::encode(&record)?),
-            Op::put(keys::owned(cluster.node(), &id), typed::encode(&true)?),
-        ];
-        create(cluster, ops).await?;
-    }
     for lent in ledger.lent()? {
         let Holder::Lent { node, loan, .. } = &lent.holder else { continue };
         endpoints(cluster, ledger, &lent, node, Some(cluster.node()), *loan).await?;
@@ -59,6 +51,15 @@ pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), Alloca
                     .await?;
             }
         }
+    }
+    // The block last: while it has no owner in the store, nothing lent from it is taken back.
+    for block in ledger.blocks()? {
+        let record = BlockRecord { node: cluster.node().clone(), generation: 0 };
+        let ops = vec![
+            Op::create(keys::block(&id, &block), typed::encode(&record)?),
+            Op::put(keys::owned(cluster.node(), &id), typed::encode(&true)?),
+        ];
+        create(cluster, ops).await?;
     }
     Ok(())
 }

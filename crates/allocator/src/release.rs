@@ -23,6 +23,10 @@ pub enum Reason {
     Unlisted,
     /// The agent's sweep found the sandbox gone without a DEL.
     Swept,
+    /// The sandbox lives and lacks the interface: the call that reserved the address was killed.
+    Unwired,
+    /// The runtime's GC does not list the attachment, and no process is in its sandbox.
+    Deserted,
     /// The time is over for which the address was kept or reserved.
     Expired,
     /// A person released the address.
@@ -42,6 +46,8 @@ impl Reason {
             Self::Deleted => "deleted",
             Self::Unlisted => "gc",
             Self::Swept => "sweep",
+            Self::Unwired => "unwired",
+            Self::Deserted => "deserted",
             Self::Expired => "expired",
             Self::Operator => "operator",
             Self::Superseded => "superseded",
@@ -57,6 +63,8 @@ impl fmt::Display for Reason {
             Self::Deleted => "the runtime deleted it",
             Self::Unlisted => "the runtime does not list it, and its sandbox is gone",
             Self::Swept => "its sandbox is gone without a DEL",
+            Self::Unwired => "its sandbox has no interface with it",
+            Self::Deserted => "the runtime does not list it, and its sandbox has no process",
             Self::Expired => "its time is over",
             Self::Operator => "released by hand",
             Self::Superseded => "the address belongs to another node",
@@ -71,6 +79,21 @@ pub fn free(ledger: &Ledger, held: &Reservation, reason: Reason) -> Result<bool,
     let freed = ledger.release_exactly(held)?;
     if freed {
         log(ledger.network().name(), held, reason);
+    }
+    Ok(freed)
+}
+
+/// Frees what `holder` has by a reservation that cannot be read, and returns whether there was one:
+/// the attachment may have been made again since it was looked at.
+pub fn discard(ledger: &Ledger, holder: &Holder, reason: Reason) -> Result<bool, FileError> {
+    let freed = ledger.release_damaged(holder)?;
+    if freed {
+        let network = ledger.network().name();
+        info!(
+            "network {network}: freed what a damaged reservation of {holder} held: {reason}; \
+             reason={}",
+            reason.as_str()
+        );
     }
     Ok(freed)
 }
@@ -95,7 +118,7 @@ pub fn release(
     reason: Reason,
 ) -> Result<Option<Reservation>, AllocatorError> {
     let released = match networks::cached(data_dir, network)? {
-        Some(definition) => Ledger::open(data_dir, definition)?.release(holder)?,
+        Some(definition) => Ledger::open_to_free(data_dir, definition).release(holder)?,
         None => ledger::forget(data_dir, network, holder)?,
     };
     if let Some(held) = &released {

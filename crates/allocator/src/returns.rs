@@ -2,17 +2,19 @@
 //!
 //! The agent's work on the borrower's node. A release puts the loan into the ledger's `returns/`
 //! without asking the cluster; a process that was killed leaves a request or endpoints. The agent
-//! goes through both and deletes what no reservation needs.
+//! goes through both and deletes what no reservation needs. A container that finds no free address
+//! takes over a loan that is not given back yet.
 
 use log::{debug, info};
 use weft_cluster::{Cluster, NetworkView};
 use weft_files as files;
-use weft_ledger::Ledger;
-use weft_model::LoanId;
-use weft_store::{Op, TxnOutcome, keys};
+use weft_ledger::ledger::{About, Want};
+use weft_ledger::{Holder, Ledger, Reservation};
+use weft_model::{LoanId, Sticky};
+use weft_store::{Op, TxnOutcome, keys, typed};
 
 use crate::AllocatorError;
-use crate::borrowing::{Abandoned, abandoned, is_being_borrowed};
+use crate::borrowing::{Abandoned, abandoned, is_being_borrowed, lock_loan, try_lock_loan};
 
 /// Gives back what was released here, and what processes that were killed have left: endpoints and
 /// requests of this node that no reservation stands behind.
@@ -21,23 +23,18 @@ pub async fn tidy(
     ledger: &Ledger,
     view: &NetworkView,
 ) -> Result<(), AllocatorError> {
-    let network = ledger.network().id();
-    for Abandoned { id, lender, lock } in abandoned(ledger)? {
-        if let Some(lender) = lender {
-            withdraw(cluster, &keys::request(&lender, &network, id)).await?;
-        }
-        // A grant that the view does not show yet is given back below, when it does.
-        files::remove(lock.path())?;
-    }
+    finish_abandoned(cluster, ledger, view).await?;
     let own = view.endpoints.values().filter(|stored| stored.record.node == *cluster.node());
     let mut loans: Vec<LoanId> = own.filter_map(|stored| stored.record.loan).collect();
     loans.sort_unstable();
     loans.dedup();
     for id in loans {
-        if is_being_borrowed(ledger, id) || ledger.borrowed(id)?.is_some() {
-            continue;
+        if ledger.borrowed(id)?.is_none()
+            && let Some(_lock) = try_lock_loan(ledger, id)?
+            && ledger.borrowed(id)?.is_none()
+        {
+            give_back(cluster, ledger, view, id).await?;
         }
-        give_back(cluster, ledger, view, id).await?;
     }
     for id in ledger.returns()? {
         if !has_endpoint_of(cluster, view, id) && is_gone(cluster, ledger, id).await? {
@@ -54,6 +51,84 @@ pub async fn tidy(
         }
     }
     Ok(())
+}
+
+/// Withdraws what processes that were killed were borrowing, and gives it back if it was granted
+/// and `view` shows that.
+async fn finish_abandoned(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    view: &NetworkView,
+) -> Result<(), AllocatorError> {
+    for Abandoned { id, lender, lock } in abandoned(ledger)? {
+        if let Some(lender) = lender {
+            withdraw(cluster, &keys::request(&lender, &ledger.network().id(), id)).await?;
+        }
+        if has_endpoint_of(cluster, view, id) && ledger.borrowed(id)?.is_none() {
+            give_back(cluster, ledger, view, id).await?;
+        }
+        // A grant that the view does not show yet is given back when it does.
+        files::remove(lock.path())?;
+    }
+    Ok(())
+}
+
+/// Does what is left of killed processes' borrowing, where no agent may do it.
+pub(crate) async fn clean(cluster: &Cluster, ledger: &Ledger) -> Result<(), AllocatorError> {
+    if files::names_in(&ledger.dir().borrowings())?.is_empty() {
+        return Ok(());
+    }
+    let view = cluster.network_view(&ledger.network().id()).await?;
+    finish_abandoned(cluster, ledger, &view).await
+}
+
+/// Gives `holder` an address that was borrowed, is released, and is not given back yet.
+///
+/// The loan's lock keeps the agent from giving it back meanwhile. A request of an agent that was
+/// killed may still be on its way to the store: writing the endpoint again makes it fail.
+pub(crate) async fn take_over(
+    cluster: &Cluster,
+    ledger: &Ledger,
+    holder: &Holder,
+    want: Want,
+    about: About<'_>,
+) -> Result<Option<Reservation>, AllocatorError> {
+    let name = ledger.network().name();
+    let identity = |sticky: &Sticky| sticky.identity.clone();
+    for id in ledger.returns()? {
+        // One that is given back at this moment is waited for: its lender can lend it then.
+        let Some(_lock) = lock_loan(cluster, ledger, id).await? else { continue };
+        let Some(returned) = ledger.returned(id)? else { continue };
+        let is_wanted = match want {
+            Want::Any => true,
+            Want::Exactly(pool, host) => (pool, host) == (returned.pool, returned.host),
+        };
+        // The lender keeps it for its identity.
+        if !is_wanted || returned.sticky.as_ref().map(identity) != about.sticky.map(identity) {
+            continue;
+        }
+        let Some(block) = ledger.network().block_at(returned.pool, returned.host) else { continue };
+        let endpoints = cluster.endpoints_of_block(&ledger.network().id(), &block).await?;
+        let mut ops = vec![];
+        for address in &returned.addresses {
+            let Some(stored) = endpoints.get(address) else { continue };
+            if stored.record.loan == Some(id) && stored.record.node == *cluster.node() {
+                let key = keys::endpoint(&ledger.network().id(), &block, *address);
+                ops.push(Op::update(key, stored.revision, typed::encode(&stored.record)?));
+            }
+        }
+        if ops.is_empty() || ops.len() != returned.addresses.len() {
+            continue;
+        }
+        let ops = cluster.with_revisions(ops);
+        if cluster.store().transact(&ops).await? == TxnOutcome::Committed
+            && let Some(reservation) = ledger.take_over(id, holder, about)?
+        {
+            info!("network {name}: {} keeps {} on loan {id}", holder, reservation.shown());
+            return Ok(Some(reservation));
+        }
+    }
+    Ok(None)
 }
 
 /// Deletes a request of this node, whatever its answer. A grant that comes later fails by it; one

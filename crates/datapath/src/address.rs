@@ -149,7 +149,7 @@ impl Netlink {
     }
 
     /// The addresses of the link, without those that the kernel makes by itself (link-local).
-    pub(crate) async fn addresses(&self, index: u32) -> Result<Vec<IpNetwork>, DatapathError> {
+    pub async fn addresses(&self, index: u32) -> Result<Vec<IpNetwork>, DatapathError> {
         let mut question = AddressMessage::default();
         question.header.index = index;
         let question = RouteNetlinkMessage::GetAddress(question);

@@ -31,6 +31,19 @@ pub enum FileError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// No space, no inode or no quota is left.
+    #[error(
+        "{action} {path}: the file system of {dir} is full; free space or inodes there \
+         (`df {dir}`, `df -i {dir}`) and try again", path = path.display(), dir = dir.display()
+    )]
+    Full {
+        /// The action that failed: "create", "write", ...
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Its directory.
+        dir: PathBuf,
+    },
     /// Another process holds the lock and does not release it.
     #[error(
         "{path} has been locked by another process for 10 s; find it with `fuser {path}`: it is \
@@ -59,7 +72,18 @@ impl FileError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |source| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                let dir = path.parent().unwrap_or(&path).to_owned();
+                Self::Full { action, path, dir }
+            }
+            _ => Self::Io { action, path, source },
+        }
+    }
+
+    /// Returns whether there was no room on the file system.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
     }
 
     /// Returns whether the file, or a directory above it, does not exist.
@@ -78,6 +102,13 @@ pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
 /// Puts `content` at `path` in one atomic step (`rename(2)`), by way of `scratch` in the same file
 /// system. The caller holds a lock, so that one scratch name serves all.
 pub fn put(path: &Path, scratch: &Path, content: &[u8]) -> Result<(), FileError> {
+    stage(scratch, content)?;
+    place(path, scratch)
+}
+
+/// Writes `content` to `scratch`: all of [`put`] that takes space. After an error nothing is left
+/// there.
+pub fn stage(scratch: &Path, content: &[u8]) -> Result<(), FileError> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -85,7 +116,15 @@ pub fn put(path: &Path, scratch: &Path, content: &[u8]) -> Result<(), FileError>
         .mode(0o600)
         .open(scratch)
         .map_err(FileError::io("create", scratch))?;
-    file.write_all(content).map_err(FileError::io("write", scratch))?;
+    file.write_all(content).map_err(|error| {
+        // What was written before the file system was full would keep it so.
+        let _ = fs::remove_file(scratch);
+        FileError::io("write", scratch)(error)
+    })
+}
+
+/// Puts what was [staged](stage) in `scratch` at `path`, in one atomic step.
+pub fn place(path: &Path, scratch: &Path) -> Result<(), FileError> {
     fs::rename(scratch, path).map_err(FileError::io("create", path))
 }
 

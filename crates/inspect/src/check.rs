@@ -7,15 +7,14 @@ use crate::containers::{Containers, Links, host_end, links};
 use crate::cures;
 use crate::difference::{Difference, Fix, Kind};
 use crate::records::{Damaged, Files, Records};
-use weft_allocator::liveness::Life;
+use weft_allocator::liveness::{Interface, Life};
 use weft_cluster::{ClusterError, networks};
-use weft_datapath::netlink::Netlink;
-use weft_datapath::netns::{Entry, Netns};
 use weft_datapath::ports;
-use weft_ledger::{Holder, Ledger, Reservation, Sandbox};
+use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Network, NetworkName, device};
 
-use weft_wiring::{Host, SegmentState, WiringError};
+use weft_wiring::collect::{free_unwired, interface_of};
+use weft_wiring::{CallLock, Host, SegmentState, WiringError};
 
 /// Pause between two passes: work that is under way in the first is over in the second.
 const BETWEEN_PASSES: Duration = Duration::from_millis(1500);
@@ -93,7 +92,8 @@ async fn compare(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, Wir
     let containers = Containers::read(links(host).await?, &records.files);
     let state = SegmentState::read(data_dir, name);
     for reservation in &records.files.reservations {
-        all.extend(compare_container(&records, reservation, state.as_ref(), &containers).await?);
+        let found = compare_container(host, &records, reservation, state.as_ref(), &containers);
+        all.extend(found.await);
     }
     all.extend(
         records
@@ -132,44 +132,52 @@ fn network_lost(network: &Network, error: &ClusterError) -> Difference {
 
 /// The difference of a reservation's container, if there is one.
 async fn compare_container(
+    host: &Host,
     records: &Records,
     reservation: &Reservation,
     state: Option<&SegmentState>,
     containers: &Containers,
-) -> Result<Option<Difference>, WiringError> {
-    let (Some(host_end), Some(sandbox)) =
-        (host_end(&records.network, &reservation.holder), &reservation.sandbox)
-    else {
-        return Ok(None);
-    };
+) -> Option<Difference> {
+    let attachment = reservation.holder.attachment(records.network.name())?;
+    let (host_end, sandbox) = (device::host_end(&attachment), reservation.sandbox.as_ref()?);
     let found = |kind, what, remedy: &str| Difference {
         addresses: reservation.addresses.clone(),
         ..Difference::new(&records.network, kind, what, remedy)
     };
     let held = format!("{} is held by {}", reservation.shown(), reservation.holder);
+    let netns = sandbox.netns.display();
     let life = containers.life(Some(sandbox), Some(&host_end));
     match (life, containers.links.get(&host_end), state) {
         (Life::Gone, ..) => {
-            let netns = sandbox.netns.display();
             let what = format!("{held}, whose network namespace {netns} is gone");
             let remedy = "the runtime's GC or DEL frees it, and so does --fix";
             let fix = Fix::Release(Box::new(reservation.clone()));
-            Ok(Some(Difference { fix, ..found(Kind::SandboxGone, what, remedy) }))
+            Some(Difference { fix, ..found(Kind::SandboxGone, what, remedy) })
         }
         (_, Some(link), Some(state)) if link.bridge != Some(state.bridge) => {
             let what =
                 format!("{held}, whose host end {host_end} is no port of the network's bridge");
             let remedy = "weftd makes it one again, and so does --fix";
             let fix = Fix::Repair;
-            Ok(Some(Difference { fix, ..found(Kind::Disconnected, what, remedy) }))
+            Some(Difference { fix, ..found(Kind::Disconnected, what, remedy) })
         }
-        (Life::Alive, None, Some(_)) if !has_interface(&reservation.holder, sandbox).await => {
-            let what = format!("{held}, which is alive and has neither interface nor host end");
-            let remedy = "unless it is just being made or unmade, delete it";
+        (_, Some(_), Some(_)) if containers.is_deserted(reservation, &host_end) => {
+            let what = format!("{held}, and no process is in its network namespace {netns}");
+            let remedy = "if its runtime does not know it, the next GC of that runtime removes it";
             let is_note = true;
-            Ok(Some(Difference { is_note, ..found(Kind::Disconnected, what, remedy) }))
+            Some(Difference { is_note, ..found(Kind::Deserted, what, remedy) })
         }
-        _ => Ok(None),
+        (Life::Alive, None, Some(_))
+            if interface_of(host.netlink(), &records.network, reservation).await
+                == Interface::Missing
+                && !CallLock::is_held(&host.config().data_dir, &attachment) =>
+        {
+            let what = format!("{held}, whose network namespace {netns} has no interface with it");
+            let remedy = "the runtime's GC frees it, weftd after `sweep_grace`, and --fix now";
+            let fix = Fix::ReleaseUnwired(Box::new(reservation.clone()));
+            Some(Difference { fix, ..found(Kind::Unwired, what, remedy) })
+        }
+        _ => None,
     }
 }
 
@@ -239,6 +247,10 @@ async fn cure(host: &Host, name: &NetworkName, fix: &Fix) -> Result<(), WiringEr
         None => host.cluster().network(name).await?.map(|(network, _)| network),
     };
     let Some(network) = network else { return Ok(()) };
+    if let Fix::ReleaseUnwired(held) = fix {
+        free_unwired(host.netlink(), &Ledger::open_to_free(data_dir, network), held).await?;
+        return Ok(());
+    }
     Ok(cures::apply(host.cluster(), data_dir, &network, fix).await?)
 }
 
@@ -266,18 +278,6 @@ fn devices(state: &SegmentState) -> Difference {
     Difference { fix: Fix::Repair, ..Difference::new(&state.network, Kind::Devices, what, remedy) }
 }
 
-/// Returns whether the container has the interface that its address is for; true if that cannot be
-/// told. Another main plugin than weft makes one too, with no host end of weft's.
-async fn has_interface(holder: &Holder, sandbox: &Sandbox) -> bool {
-    let Holder::Attachment { ifname, .. } = holder else { return true };
-    let Ok(netns) = Netns::open(&sandbox.netns) else { return true };
-    if Some(netns.identity()) != sandbox.identity {
-        return true;
-    }
-    let Ok(inside) = Netlink::open_in(&netns, Entry::NewThread) else { return true };
-    !matches!(inside.link(ifname.as_str()).await, Ok(None))
-}
-
 /// The difference of a reservation that cannot be read.
 fn damaged_reservation(
     network: &Network,
@@ -293,7 +293,10 @@ fn damaged_reservation(
             "DEL of that container frees its address, and so does --fix",
             Fix::Discard(holder.clone()),
         ),
-        (Some(holder @ Holder::Attachment { .. }), Life::Alive) => (
+        (
+            Some(holder @ Holder::Attachment { .. }),
+            Life::Alive | Life::Unwired | Life::Deserted,
+        ) => (
             format!("that of {holder}, which is alive"),
             "delete that container: DEL frees its address",
             Fix::None,

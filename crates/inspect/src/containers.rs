@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use weft_allocator::liveness::{Evidence, Life, Living};
+use weft_allocator::liveness::{Evidence, Interface, Life, Living};
 use weft_datapath::link::Link;
-use weft_ledger::{Holder, Sandbox};
+use weft_ledger::{Holder, Reservation, Sandbox};
 use weft_model::{Network, device};
 use weft_wiring::{Host, WiringError};
 
@@ -42,7 +42,22 @@ impl Containers {
 
     /// Judges whether a container is there.
     pub(crate) fn life(&self, sandbox: Option<&Sandbox>, host_end: Option<&str>) -> Life {
-        let has_host_end = host_end.is_some_and(|name| self.links.contains_key(name));
-        self.living.judge(&Evidence { sandbox, has_host_end, ..Evidence::default() })
+        self.living.judge(&self.evidence(sandbox, host_end))
+    }
+
+    /// Returns whether no process is in the sandbox of the reservation, whose host end is there.
+    pub(crate) fn is_deserted(&self, held: &Reservation, host_end: &str) -> bool {
+        let evidence = self.evidence(held.sandbox.as_ref(), Some(host_end));
+        evidence.interface == Interface::There
+            && self.living.is_deserted(&Evidence { age: held.age(), ..evidence })
+    }
+
+    fn evidence<'a>(&self, sandbox: Option<&'a Sandbox>, host_end: Option<&str>) -> Evidence<'a> {
+        let interface = if host_end.is_some_and(|name| self.links.contains_key(name)) {
+            Interface::There
+        } else {
+            Interface::Unseen
+        };
+        Evidence { sandbox, interface, ..Evidence::default() }
     }
 }

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use weft_allocator::claim::Target;
-use weft_allocator::release::{Reason, free, release};
+use weft_allocator::release::{Reason, discard, free};
 use weft_allocator::{AllocatorError, lending, ownership, returns};
 use weft_cluster::{Cluster, networks};
-use weft_files::FileError;
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Want;
 use weft_model::Network;
@@ -27,10 +26,10 @@ pub(crate) async fn apply(
             network.clone()
         }
     };
-    let name = network.name().clone();
     let ledger = Ledger::open(data_dir, network.clone())?;
     match fix {
-        Fix::None | Fix::Repair => {}
+        // The host's.
+        Fix::None | Fix::Repair | Fix::ReleaseUnwired(_) => {}
         Fix::Adopt(block) => {
             let lock = ownership::lock_claims(cluster, &ledger).await?;
             // It may have been given back since, and is not to be claimed again.
@@ -47,9 +46,7 @@ pub(crate) async fn apply(
             free(&ledger, reservation, Reason::Operator)?;
         }
         Fix::Discard(holder) => {
-            if matches!(ledger.reservation(holder), Err(FileError::Damaged { .. })) {
-                release(data_dir, &name, holder, Reason::Operator)?;
-            }
+            discard(&ledger, holder, Reason::Operator)?;
         }
         Fix::Tidy => {
             returns::tidy(cluster, &ledger, &cluster.network_view(&network.id()).await?).await?;

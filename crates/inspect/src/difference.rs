@@ -27,6 +27,10 @@ pub enum Kind {
     DamagedReservation,
     /// A reservation's container is gone.
     SandboxGone,
+    /// A reservation's sandbox lacks the interface that the address is for.
+    Unwired,
+    /// No process is in the sandbox of a reservation.
+    Deserted,
     /// An address is used by a container that has no reservation of it.
     Unreserved,
     /// A container is not connected to the network's bridge.
@@ -61,6 +65,8 @@ pub enum Fix {
     Verify,
     /// Release this very reservation.
     Release(Box<Reservation>),
+    /// Release this very reservation, if its sandbox still lacks the interface.
+    ReleaseUnwired(Box<Reservation>),
     /// Release the damaged reservation of this holder.
     Discard(Holder),
     /// Give back the borrowed addresses that are free.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use weft_allocator::AllocatorError;
 use weft_allocator::liveness::Life;
-use weft_allocator::release::{Reason, free, release};
+use weft_allocator::release::{Reason, discard, free};
 use weft_cluster::{ClusterError, networks};
 use weft_files::FileError;
 use weft_ledger::{Holder, Ledger};
@@ -81,6 +81,19 @@ pub enum ReleaseError {
         address: IpAddr,
         /// The network.
         network: NetworkName,
+    },
+    /// Its holder got another reservation while it was looked at.
+    #[error(
+        "address {address} of network {network} was given back, or its holder {holder} was started \
+         again, at this moment; nothing was freed: look again with `weftctl ipam check`"
+    )]
+    Changed {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// The container.
+        holder: String,
     },
     /// The container is there.
     #[error(
@@ -192,10 +205,14 @@ pub async fn release_address(
         released.push(Released { holder, life, lender, kept: None });
     }
     for one in &released {
-        match files.reservations.iter().find(|reservation| reservation.holder == one.holder) {
-            Some(reservation) => drop(free(&ledger, reservation, Reason::Operator)?),
+        let freed = match files.reservations.iter().find(|held| held.holder == one.holder) {
+            Some(reservation) => free(&ledger, reservation, Reason::Operator)?,
             // Its file is damaged: only the name tells.
-            None => drop(release(data_dir, name, &one.holder, Reason::Operator)?),
+            None => discard(&ledger, &one.holder, Reason::Operator)?,
+        };
+        if !freed {
+            let (network, holder) = (name.clone(), one.holder.to_string());
+            return Err(ReleaseError::Changed { address, network, holder });
         }
     }
     let kept = Files::read(&ledger)?.reservations.into_iter().find(|reservation| {

@@ -12,6 +12,7 @@ mod prepared;
 mod rebuild;
 mod reserving;
 mod retire;
+mod returns;
 mod stranded;
 
 pub use lent::Away;
@@ -93,12 +94,19 @@ impl Ledger {
     /// Opens the ledger of `network` under `data_dir`, making its directories where they are
     /// missing.
     pub fn open(data_dir: &Path, network: Network) -> Result<Self, FileError> {
+        let ledger = Self::open_to_free(data_dir, network);
+        files::create_private_dir(&ledger.dir.blocks())?;
+        files::create_private_dir(&ledger.dir.reservations())?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger of `network` under `data_dir` to free addresses: where directories are
+    /// missing there is nothing to free, and on a full file system none can be made.
+    pub fn open_to_free(data_dir: &Path, network: Network) -> Self {
         let dir = NetworkDir::new(data_dir, network.name());
-        files::create_private_dir(&dir.blocks())?;
-        files::create_private_dir(&dir.reservations())?;
         // What of the definition decides which addresses may be handed out.
         let pools = serde_json::to_string(&network.record().pools).unwrap_or_default();
-        Ok(Self { data_dir: data_dir.to_owned(), dir, network, fingerprint: hash(&pools) })
+        Self { data_dir: data_dir.to_owned(), dir, network, fingerprint: hash(&pools) }
     }
 
     /// Paths of the ledger's files.
@@ -149,13 +157,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> Result<Locked<'_>, FileError> {
-        let path = self.dir.lock();
-        let lock = FileLock::wait(&path)?;
-        if !lock.is_current() {
-            let gone = "the network was removed from this node at this moment; try again";
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, gone);
-            return Err(FileError::io("lock", path)(source));
-        }
+        let lock = self.lock_files()?;
         let index = match Index::open(&self.dir.index(), self.fingerprint) {
             Some(index) => index,
             None => self.rebuild()?,
@@ -163,10 +165,46 @@ impl Ledger {
         Ok(Locked { ledger: self, index, _lock: lock })
     }
 
+    /// The ledger, locked to free something: without its index if that is to be rebuilt and there
+    /// is no room for it. What is unlinked then is free as soon as there is.
+    fn lock_to_free(&self) -> Result<Result<Locked<'_>, FileLock>, FileError> {
+        let lock = self.lock_files()?;
+        let index = match Index::open(&self.dir.index(), self.fingerprint) {
+            Some(index) => index,
+            None => match self.rebuild() {
+                Err(error) if error.is_full() => return Ok(Err(lock)),
+                rebuilt => rebuilt?,
+            },
+        };
+        Ok(Ok(Locked { ledger: self, index, _lock: lock }))
+    }
+
+    fn lock_files(&self) -> Result<FileLock, FileError> {
+        let path = self.dir.lock();
+        let lock = FileLock::wait(&path)?;
+        if lock.is_current() {
+            return Ok(lock);
+        }
+        let gone = "the network was removed from this node at this moment; try again";
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, gone);
+        Err(FileError::io("lock", path)(source))
+    }
+
     /// Writes the file of a reservation. The caller holds the lock.
     fn put_reservation(&self, reservation: &Reservation) -> Result<(), FileError> {
+        self.stage_reservation(reservation)?;
+        self.place_reservation(reservation)
+    }
+
+    /// The part of writing a reservation's file that takes space. It comes before the index is
+    /// marked dirty: on a full file system nothing has changed then.
+    fn stage_reservation(&self, reservation: &Reservation) -> Result<(), FileError> {
         let path = self.dir.reservation(&reservation.holder);
-        files::put(&path, &self.scratch(), &files::json::line(&path, reservation)?)
+        files::stage(&self.scratch(), &files::json::line(&path, reservation)?)
+    }
+
+    fn place_reservation(&self, reservation: &Reservation) -> Result<(), FileError> {
+        files::place(&self.dir.reservation(&reservation.holder), &self.scratch())
     }
 
     /// Path that files are written to before they are renamed into place; under the lock there is
@@ -177,7 +215,7 @@ impl Ledger {
 
     fn index_error(&self) -> impl Fn(std::io::Error) -> FileError + use<> {
         let path = self.dir.index();
-        move |source| FileError::Io { action: "use", path: path.clone(), source }
+        move |source| FileError::io("use", &path)(source)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use weft_files::Inode;
@@ -85,6 +86,11 @@ impl Reservation {
             Holder::Kept { until: end, .. } | Holder::Prepared { expires: end, .. } => end <= now(),
             Holder::Attachment { .. } | Holder::Node | Holder::Lent { .. } => false,
         }
+    }
+
+    /// Time since it was made; none if the clock was set back.
+    pub fn age(&self) -> Duration {
+        Duration::from_secs(now().saturating_sub(self.created))
     }
 
     /// The addresses, for people.

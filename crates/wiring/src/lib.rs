@@ -12,6 +12,7 @@
 //! - [`peer_table`]: the remote addresses that the kernel must know; `program_peers`: programs
 //!   them.
 //! - [`attach`], [`detach`]: connect a container and take it off again.
+//! - [`call_lock`]: the lock of an attachment; [`collect`]: what killed calls and runtimes left.
 //! - [`attachment_check`]: an attachment compared with what it should be.
 //! - [`network_removal`]: takes a network away again; `host_ends`: the containers that are in it.
 //!
@@ -19,6 +20,8 @@
 
 pub mod attach;
 pub mod attachment_check;
+pub mod call_lock;
+pub mod collect;
 pub mod detach;
 mod ensure;
 mod error;
@@ -33,6 +36,7 @@ mod repair;
 mod segment_spec;
 pub mod segment_state;
 
+pub use call_lock::CallLock;
 pub use error::WiringError;
 pub use host::{Host, selector};
 pub use node_address::OwnAddress;

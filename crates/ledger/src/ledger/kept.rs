@@ -123,8 +123,9 @@ impl Locked<'_> {
     ) -> Result<(), FileError> {
         let ledger = self.ledger;
         let path = ledger.dir.reservation(from);
+        ledger.stage_reservation(to)?;
         self.change(|locked| {
-            ledger.put_reservation(to)?;
+            ledger.place_reservation(to)?;
             files::remove(&path)?;
             locked.index.rehold(slot, to.holder.hash()).map_err(ledger.index_error())
         })

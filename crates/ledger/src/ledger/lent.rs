@@ -12,7 +12,7 @@ use super::kept::kept_reservation;
 use super::{About, Ledger, Locked, Outcome, Want, read_reservation};
 use crate::clock::now;
 use crate::holder::{Holder, HolderKey, lent_file_name};
-use crate::index::{Slot, State};
+use crate::index::State;
 use crate::reservation::{Loan, Reservation, Sticky};
 use weft_files::{self as files, FileError};
 
@@ -149,20 +149,18 @@ impl Ledger {
             sticky: about.sticky.cloned(),
             ..Reservation::new(holder.clone(), (pool, host), addresses.iter().collect())
         };
+        // Both are there when the address goes back, which must not take space.
+        files::create_private_dir(&self.dir.returns())?;
         files::create_private_dir(&self.dir.loans())?;
+        // A note of a loan that no reservation names is none.
+        files::put(&self.dir.loan(loan.id), &self.scratch(), holder.file_name().as_bytes())?;
+        self.stage_reservation(&reservation)?;
         locked.change(|locked| {
-            files::put(&self.dir.loan(loan.id), &self.scratch(), holder.file_name().as_bytes())?;
-            self.put_reservation(&reservation)?;
+            self.place_reservation(&reservation)?;
             slot.map_or(Ok(()), |slot| locked.index.reserve(slot, holder.hash()))
                 .map_err(self.index_error())
         })?;
         Ok(Some(reservation))
-    }
-
-    /// The loans that were released here and that their lenders do not know of yet.
-    pub fn returns(&self) -> Result<Vec<LoanId>, FileError> {
-        let names = files::names_in(&self.dir.returns())?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// The reservation that names the loan, if there is one.
@@ -222,34 +220,11 @@ impl Ledger {
         }
         files::remove(&self.dir.loan(loan)).map(drop)
     }
-
-    /// Notes that the lender has its address back.
-    pub fn forget_return(&self, loan: LoanId) -> Result<(), FileError> {
-        files::remove(&self.dir.returned(loan)).map(drop)
-    }
 }
 
 impl Locked<'_> {
     /// Returns whether the address lives on another node.
     pub(super) fn is_away(&self, pool: PoolIndex, host: HostNumber) -> bool {
         self.ledger.dir.reservations().join(lent_file_name(pool, host)).exists()
-    }
-
-    /// Unmakes the reservation of a borrowed address.
-    pub(super) fn give_back(
-        &mut self,
-        path: &std::path::Path,
-        loan: LoanId,
-        slot: Option<Slot>,
-    ) -> Result<(), FileError> {
-        let ledger = self.ledger;
-        files::create_private_dir(&ledger.dir.returns())?;
-        let to = ledger.dir.returned(loan);
-        self.change(|locked| {
-            std::fs::rename(path, &to).map_err(FileError::io("move", path))?;
-            files::remove(&ledger.dir.loan(loan))?;
-            // The block came to this node in the meantime: the address is free here.
-            slot.map_or(Ok(()), |slot| locked.index.release(slot)).map_err(ledger.index_error())
-        })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use log::debug;
 use weft_model::{Block, HostNumber, PoolIndex};
 
 use super::{About, Locked, Outcome, Want};
@@ -103,20 +104,50 @@ impl Locked<'_> {
             sticky: about.sticky.cloned(),
             ..Reservation::new(holder.clone(), (pool, host), addresses.iter().collect())
         };
-        self.change(|locked| {
-            ledger.put_reservation(&reservation)?;
-            locked.index.reserve(slot, holder.hash()).map_err(ledger.index_error())
-        })?;
+        self.enter_as(slot, &reservation)?;
         Ok(reservation)
+    }
+
+    /// Makes this reservation of a free slot. Where there is no room for it, nothing has changed.
+    pub(super) fn enter_as(
+        &mut self,
+        slot: Slot,
+        reservation: &Reservation,
+    ) -> Result<(), FileError> {
+        let ledger = self.ledger;
+        ledger.stage_reservation(reservation)?;
+        self.change(|locked| {
+            ledger.place_reservation(reservation)?;
+            let holder = reservation.holder.hash();
+            locked.index.reserve(slot, holder).map_err(ledger.index_error())
+        })
     }
 
     /// Unmakes a reservation.
     pub(super) fn remove(&mut self, path: &Path, slot: Option<Slot>) -> Result<(), FileError> {
-        let ledger = self.ledger;
-        self.change(|locked| {
-            files::remove(path)?;
-            slot.map_or(Ok(()), |slot| locked.index.release(slot)).map_err(ledger.index_error())
-        })
+        self.unmake(slot, || files::remove(path).map(drop))
+    }
+
+    /// Frees a slot by `unmaking` the file that holds it. Takes no space: the index is marked dirty
+    /// in place, or where even that is refused it is removed. Once the file is gone the address is
+    /// free, whatever becomes of the index.
+    pub(super) fn unmake(
+        &mut self,
+        slot: Option<Slot>,
+        unmaking: impl FnOnce() -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
+        let index = self.ledger.dir.index();
+        if let Err(error) = self.index.begin() {
+            debug!("{} is removed, to be rebuilt: {error}", index.display());
+            files::remove(&index)?;
+            return unmaking();
+        }
+        unmaking()?;
+        let freed = slot.map_or(Ok(()), |slot| self.index.release(slot));
+        if let Err(error) = freed.and_then(|()| self.index.commit()) {
+            debug!("{} is to be rebuilt: {error}", index.display());
+        }
+        Ok(())
     }
 
     /// Runs a change of files and index, with the index marked dirty meanwhile. After a failure it

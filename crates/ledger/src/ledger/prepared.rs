@@ -83,8 +83,9 @@ impl Ledger {
         };
         let slot = locked.base_of(prepared.pool, prepared.host)?;
         let slot = locked.held_by(slot, &prepared.holder)?;
+        self.stage_reservation(&settled)?;
         locked.change(|locked| {
-            self.put_reservation(&settled)?;
+            self.place_reservation(&settled)?;
             if let Some(loan) = &settled.loan {
                 let name = to.file_name();
                 files::put(&self.dir.loan(loan.id), &self.scratch(), name.as_bytes())?;

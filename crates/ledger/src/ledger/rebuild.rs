@@ -32,6 +32,7 @@ impl Ledger {
                     old.filter(|r| r.state == State::Reserved)
                         .find(|r| r.holder == holder)
                         .map(|r| (r.pool, r.host))
+                        .or_else(|| place_in(&files::read(&path).ok()??))
                 }
                 Err(error) => return Err(error),
             };
@@ -73,6 +74,18 @@ impl Ledger {
             Fresh { pool: block.pool(), host, state, holder: 0 }
         })
     }
+}
+
+/// The pool and host number in a reservation that cannot be read, if the damage spared them.
+fn place_in(content: &[u8]) -> Option<(u8, u64)> {
+    let text = String::from_utf8_lossy(content);
+    let number = |key: &str| {
+        let (_, rest) = text.split_once(key)?;
+        // One that goes to the end of the text may have lost digits.
+        let end = rest.find(|c: char| !c.is_ascii_digit())?;
+        rest[..end].parse::<u64>().ok()
+    };
+    Some((number("\"pool\":")?.try_into().ok()?, number("\"host\":")?))
 }
 
 /// Precedence of two files that name one address: what was lent is in use elsewhere, and what is

@@ -48,8 +48,11 @@ pub fn forget(
     if !dir.root().exists() {
         return Ok(None);
     }
-    let _lock = FileLock::wait(&dir.lock())?;
     let path = dir.reservation(holder);
+    let _lock = match FileLock::wait(&dir.lock()) {
+        Err(error) if error.is_full() && !path.exists() => return Ok(None),
+        lock => lock?,
+    };
     let held = match read_reservation(&path) {
         Err(FileError::Damaged { .. }) => None,
         held => held?,

@@ -174,6 +174,22 @@ fn a_damaged_reservation_costs_itself_and_nothing_else() {
 }
 
 #[test]
+fn a_damaged_reservation_without_an_index_keeps_the_address_that_it_still_names() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-16-4"]);
+    let lost = fixture.reserve("a").unwrap();
+    let file = fixture.path("reservations/a@eth0");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 12]).unwrap();
+    fs::remove_file(fixture.path("index")).unwrap();
+    let all: Vec<String> = (0..15).map(|i| fixture.reserve(&format!("c{i}")).unwrap()).collect();
+    assert!(!all.contains(&lost));
+    assert_eq!(fixture.reserve("one-more"), None);
+    assert!(fixture.ledger().release_damaged(&holder("a")).unwrap());
+    assert!(!fixture.ledger().release_damaged(&holder("c1")).unwrap(), "it can be read");
+    assert_eq!(fixture.reserve("d"), Some(lost));
+}
+
+#[test]
 fn a_change_of_the_definition_is_honoured() {
     let mut fixture = Fixture::new("10.9.0.0/24", &["0-16-4"]);
     let mut record = fixture.network.record().clone();
