@@ -2,6 +2,7 @@
 
 pub mod devices;
 pub mod discovery;
+pub mod drain;
 pub mod heartbeat;
 pub mod link_events;
 pub mod networks;

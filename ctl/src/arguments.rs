@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Networks: create, extend, list, inspect, remove
     #[command(subcommand)]
     Network(NetworkCommand),
-    /// Nodes: list, remove
+    /// Nodes: list, drain, undrain, remove
     #[command(subcommand)]
     Node(NodeCommand),
     /// Blocks of addresses: list
@@ -129,6 +129,17 @@ pub(crate) enum Switch {
 pub(crate) enum NodeCommand {
     /// List all nodes
     List,
+    /// Take a node out of service: it claims no more blocks and gives back those that no container
+    /// needs; its running containers stay
+    Drain {
+        /// The node's name
+        name: NodeName,
+    },
+    /// Put a drained node into service again
+    Undrain {
+        /// The node's name
+        name: NodeName,
+    },
     /// Remove a node that is gone for good: its blocks are free to claim then
     Remove {
         /// The node's name

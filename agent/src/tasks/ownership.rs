@@ -57,6 +57,7 @@ async fn keep(agent: Agent, name: NetworkName) {
     let manager = BlockManager::new(cluster, data_dir.clone(), name.clone(), policy);
     let mut work = Work { manager, reported: BTreeSet::new(), own: (vec![], vec![]) };
     let mut reservations = agent.reservations.subscribe();
+    let mut drained = agent.drained.clone();
     let mut own = None;
     let mut views = agent.watcher.network(&name);
     let mut all_requests = agent.watcher.requests();
@@ -72,8 +73,9 @@ async fn keep(agent: Agent, name: NetworkName) {
             () = reservations.changed(&name) => {
                 // A block may have become idle.
                 next = next.min(Instant::now() + soon);
-                is_urgent(&agent.host, &name).await
+                *drained.borrow() || is_urgent(&agent.host, &name).await
             }
+            Ok(()) = drained.changed() => true,
             () = tokio::time::sleep_until(next) => true,
         };
         if !is_due {
@@ -84,6 +86,7 @@ async fn keep(agent: Agent, name: NetworkName) {
         let mut is_done = false;
         if let (Some(view), Some(requests)) = (view, requests.clone()) {
             let (host, network) = (agent.host.clone(), name.clone());
+            work.manager.set_drained(*drained.borrow_and_update());
             let round = async move {
                 let done = round(&host, &network, &mut work, &view, &requests).await;
                 (work, done)

@@ -43,6 +43,8 @@ pub struct BlockManager {
     has_kept: bool,
     /// True if an idle block stands beside others.
     has_spare: bool,
+    /// True if this node is to have no addresses but those in use.
+    drained: bool,
 }
 
 impl BlockManager {
@@ -57,7 +59,14 @@ impl BlockManager {
             answered_since: BTreeMap::new(),
             has_kept: false,
             has_spare: false,
+            drained: false,
         }
+    }
+
+    /// Sets whether the node is drained: then the next rounds claim nothing ahead, and give back
+    /// each block that is idle at once, the last one too.
+    pub fn set_drained(&mut self, drained: bool) {
+        self.drained = drained;
     }
 
     /// Returns whether the last round left something that is due after some time: idle blocks, kept
@@ -145,7 +154,10 @@ impl BlockManager {
 
     /// Claims a block before the own ones are full, unless blocks are scarce.
     async fn claim_ahead(&self, ledger: &Ledger, view: &NetworkView) -> Result<(), AllocatorError> {
-        if ledger.blocks()?.is_empty() || ledger.counts()?.free >= low_water(ledger.network()) {
+        if self.drained
+            || ledger.blocks()?.is_empty()
+            || ledger.counts()?.free >= low_water(ledger.network())
+        {
             return Ok(());
         }
         let unowned = count_blocks(ledger.network()).saturating_sub(view.blocks.len() as u64);
@@ -166,24 +178,25 @@ impl BlockManager {
     }
 
     /// Gives back blocks that have been idle for long, but the last one, and never so many that
-    /// others would be claimed ahead for them.
+    /// others would be claimed ahead for them. A drained node gives back all that are idle.
     async fn release_idle(&mut self, ledger: &Ledger) -> Result<(), AllocatorError> {
         let now = self.cluster.environment().now();
         let usage = ledger.usage()?;
         let idle = |counts: &Counts| counts.reserved == 0;
         self.idle_since
             .retain(|block, _| usage.iter().any(|(b, counts)| b == block && idle(counts)));
-        self.has_spare = usage.len() > 1 && usage.iter().any(|(_, counts)| idle(counts));
+        let may_go = self.drained || usage.len() > 1;
+        self.has_spare = may_go && usage.iter().any(|(_, counts)| idle(counts));
         let mut kept = usage.len();
         let mut free: u32 = usage.iter().map(|(_, counts)| counts.free).sum();
         // The highest first: the cluster's addresses stay low and legible.
         for (block, counts) in usage.iter().rev().filter(|(_, counts)| idle(counts)) {
             let since = *self.idle_since.entry(*block).or_insert(now);
             let rest = free.saturating_sub(counts.free);
-            if now.saturating_sub(since) < self.policy.release_after
+            let is_needed = now.saturating_sub(since) < self.policy.release_after
                 || kept == 1
-                || rest < low_water(ledger.network())
-            {
+                || rest < low_water(ledger.network());
+            if is_needed && !self.drained {
                 continue;
             }
             let lock = ownership::lock_claims(&self.cluster, ledger).await?;

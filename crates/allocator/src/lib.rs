@@ -14,6 +14,7 @@
 //! - [`identities`]: the addresses of identities in the cluster store, and their end.
 //! - [`claim`]: the protocol by which a node comes to own a block, as a pure state machine.
 //! - [`block_manager`]: the agent's rounds over blocks and loans of a network.
+//! - [`draining`]: what a drained node gives back beside idle blocks.
 //! - [`liveness`]: whether a container is still there.
 //!
 //! # Layers
@@ -22,7 +23,7 @@
 //!
 //! ```text
 //! prepared
-//! address                block_manager
+//! address                block_manager, draining
 //! sticky
 //! acquire                lending, returns
 //! borrowing, ownership
@@ -37,6 +38,7 @@ pub mod address;
 pub mod block_manager;
 pub mod borrowing;
 pub mod claim;
+pub mod draining;
 mod error;
 pub mod identities;
 pub mod lending;

@@ -10,11 +10,13 @@
 //! - [`watcher`]: the same, kept current by watches.
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
 //! - [`agent`]: whether the node's agent runs.
+//! - [`draining`]: nodes that are to get no new addresses.
 //! - [`environment`]: clock, timers and random numbers, real or simulated.
 
 pub mod agent;
 pub mod cluster;
 pub mod config;
+pub mod draining;
 pub mod environment;
 mod error;
 pub mod identity;
