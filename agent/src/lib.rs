@@ -13,6 +13,7 @@
 //! - [`tasks::ownership`]: blocks, loans and kept addresses of one network.
 //! - [`tasks::drain`]: what a drained node gives back.
 //! - [`tasks::sweep`]: addresses of containers that are gone without a DEL.
+//! - [`tasks::usage`]: what this node reports of the use of its blocks.
 //! - [`tasks::underlay`]: the interface and address that carry the tunnels.
 //! - [`supervisor`]: one task for each network, started again if it fails.
 //! - [`pace`]: the rate of what timers start, and the number of heavy passes at once.
@@ -45,7 +46,7 @@ use weft_store::Lease;
 use weft_wiring::Host;
 
 use tasks::{
-    devices, discovery, drain, heartbeat, link_events, networks, ownership, sweep, underlay,
+    devices, discovery, drain, heartbeat, link_events, networks, ownership, sweep, underlay, usage,
 };
 
 /// Limit for giving the lease back at the end.
@@ -122,7 +123,8 @@ pub async fn run(
         ended = heartbeat => ended.context("the task that keeps this node's record")?,
         () = networks::connect(&agent, found.with_devices) => Ok(()),
         () = underlay::follow(&agent.host, netlink, agent.links.subscribe(), seen) => Ok(()),
-        () = ownership::run(&agent, found.with_definition) => Ok(()),
+        () = ownership::run(&agent, found.with_definition.clone()) => Ok(()),
+        () = usage::run(&agent, found.with_definition) => Ok(()),
         () = drain::follow(&following.0, &following.1, is_drained) => Ok(()),
         () = drain::run(&agent) => Ok(()),
         () = devices::finish_removals(agent.host.clone()) => Ok(()),

@@ -10,3 +10,4 @@ pub mod ownership;
 pub mod peers;
 pub mod sweep;
 pub mod underlay;
+pub mod usage;

@@ -11,6 +11,7 @@
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
 //! - [`agent`]: whether the node's agent runs.
 //! - [`draining`]: nodes that are to get no new addresses.
+//! - [`usage`]: what nodes report of the use of their blocks.
 //! - [`environment`]: clock, timers and random numbers, real or simulated.
 
 pub mod agent;
@@ -23,6 +24,7 @@ pub mod identity;
 pub mod networks;
 pub mod node_removal;
 pub mod registration;
+pub mod usage;
 pub mod view;
 pub mod watcher;
 

@@ -60,7 +60,8 @@ impl Cluster {
             removed.endpoints += self.delete_those(name, &guard, endpoints, own).await?;
         }
         if let Op::Check { key, expected: Expected::Revision(revision) } = &guard.record {
-            let ops = [Op::delete_if(key, *revision), guard.heartbeat.clone()];
+            let usage = Op::delete(keys::usage(name));
+            let ops = [Op::delete_if(key, *revision), guard.heartbeat.clone(), usage];
             if self.store().transact(&ops).await? != TxnOutcome::Committed {
                 return Err(ClusterError::NodeBack { node: name.clone() });
             }

@@ -276,7 +276,7 @@ pub(crate) fn members(
 }
 
 /// Decodes entries by key, and leaves out those that cannot be read.
-fn read<K: Ord, R: DeserializeOwned>(
+pub(crate) fn read<K: Ord, R: DeserializeOwned>(
     entries: &[Entry],
     key: impl Fn(&str) -> Option<K>,
 ) -> BTreeMap<K, Stored<R>> {

@@ -13,6 +13,7 @@
 //! | `sticky/<network>/<block>/<id>` | the same, found by the block; both are written together |
 //! | `requests/<lender>/<network>/<loan>` | request to borrow an address, and the answer |
 //! | `revisions/<shard>/<network>/<group>` | written with each change in the group |
+//! | `usage/<node>` | how much of a node's blocks is in use; no node watches it |
 //!
 //! Names consist of letters, digits, `_`, `.` and `-`, so each is one segment of a path, unescaped.
 //! Each segment is in the form that weft writes, without leading zeros or signs: a key in another
@@ -220,6 +221,22 @@ pub fn revision_of(key: &str) -> Option<(NetworkName, Group)> {
     let [shard, network, group] = segments(key, "revisions/")?;
     let (network, group) = (canonical(network)?, canonical(group)?);
     (shard == Shard::of(&network, group).to_string()).then_some((network, group))
+}
+
+/// Prefix of what all nodes report of their use.
+pub fn usage_prefix() -> &'static str {
+    "usage/"
+}
+
+/// Use of a node's blocks, as the node reports it.
+pub fn usage(node: &NodeName) -> String {
+    format!("usage/{node}")
+}
+
+/// The node that `key` is the report of.
+pub fn usage_of(key: &str) -> Option<NodeName> {
+    let [name] = segments(key, "usage/")?;
+    canonical(name)
 }
 
 /// The segments of `key` after `prefix`, if there are `N`.
