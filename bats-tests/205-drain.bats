@@ -69,13 +69,13 @@ fill() {
     assert_json '.[] | select(.name == "a") | .drained' true
     assert_json '.[] | select(.name == "b") | .drained' false
 
-    # From the block that it has: two of the sixteen are taken, and the subnet's own and the gateway's are in it.
+    # From the block that it has: 14 of its 16 addresses can be given, and the host has one of them.
     local i
-    for i in {2..12}; do
+    for i in {2..13}; do
         add a "c$i"
     done
     eventually 3 ping_from b one "$ip"
-    eventually 3 ping_from b one "$(cni_ip a c12)"
+    eventually 3 ping_from b one "$(cni_ip a c13)"
     run add a over
     [[ $status != 0 ]]
     assert_json .code 11
@@ -95,7 +95,7 @@ fill() {
     # The mark outlives the agent, and a repetition is no change.
     stop_weftd a
     start_weftd a
-    eventually 5 ping_from a one "$(cni_ip a c12)"
+    eventually 5 ping_from a one "$(cni_ip a c13)"
     assert_equal "$(state_of a)" drained
     run weftctl a --output json node drain a
     assert_json .changed false

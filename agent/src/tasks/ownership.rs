@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use weft_allocator::AllocatorError;
 use weft_allocator::block_manager::{BlockManager, Policy, low_water};
 use weft_allocator::release::{Reason, free};
-use weft_cluster::view::{NetworkRequests, Requests};
+use weft_cluster::view::{Moves, NetworkMoves, NetworkRequests, Requests};
 use weft_cluster::watcher::{self, Watched};
 use weft_cluster::{ClusterError, NetworkView, networks as definitions};
 use weft_files::FileError;
@@ -61,7 +61,8 @@ async fn keep(agent: Agent, name: NetworkName) {
     let mut own = None;
     let mut views = agent.watcher.network(&name);
     let mut all_requests = agent.watcher.requests();
-    let mut requests = None;
+    let mut all_moves = agent.watcher.moves();
+    let (mut requests, mut moves) = (None, NetworkMoves::new());
     let mut next = Instant::now();
     let soon = SOON.min(policy.release_after).max(Duration::from_secs(1));
     loop {
@@ -70,6 +71,7 @@ async fn keep(agent: Agent, name: NetworkName) {
             () = watcher::changed(&mut all_requests) => {
                 requests_of(&name, &mut all_requests) != requests
             }
+            () = watcher::changed(&mut all_moves) => moves_of(&name, &mut all_moves) != moves,
             () = reservations.changed(&name) => {
                 // A block may have become idle.
                 next = next.min(Instant::now() + soon);
@@ -82,10 +84,12 @@ async fn keep(agent: Agent, name: NetworkName) {
             continue;
         }
         requests = requests_of(&name, &mut all_requests);
+        moves = moves_of(&name, &mut all_moves);
         let view = views.borrow_and_update().clone();
         let mut is_done = false;
         if let (Some(view), Some(requests)) = (view, requests.clone()) {
             let (host, network) = (agent.host.clone(), name.clone());
+            work.manager.set_moves(moves.clone());
             work.manager.set_drained(*drained.borrow_and_update());
             let round = async move {
                 let done = round(&host, &network, &mut work, &view, &requests).await;
@@ -113,6 +117,11 @@ async fn keep(agent: Agent, name: NetworkName) {
 fn requests_of(name: &NetworkName, all: &mut Watched<Requests>) -> Option<NetworkRequests> {
     let all = all.borrow_and_update().clone()?;
     Some(all.get(name).cloned().unwrap_or_default())
+}
+
+/// Requests to this node to hand blocks of the network over.
+fn moves_of(name: &NetworkName, all: &mut Watched<Moves>) -> NetworkMoves {
+    all.borrow_and_update().as_ref().and_then(|all| all.get(name).cloned()).unwrap_or_default()
 }
 
 /// Returns whether the round went well.

@@ -9,15 +9,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{info, warn};
-use weft_cluster::view::NetworkRequests;
-use weft_cluster::{Cluster, NetworkView, networks};
+use weft_cluster::view::{NetworkMoves, NetworkRequests};
+use weft_cluster::{Cluster, NetworkView, Stored, networks};
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Counts;
+use weft_model::block::MoveRecord;
 use weft_model::{Block, LoanId, Network, NetworkName};
 use weft_store::{Op, keys};
 
 use crate::claim::{Claimed, Target, count_blocks};
-use crate::{AllocatorError, identities, lending, ownership, returns};
+use crate::{AllocatorError, identities, lending, moving, ownership, returns};
 
 /// Time for which an answered request stays in the store for a borrower that has not read the
 /// answer.
@@ -45,6 +46,9 @@ pub struct BlockManager {
     has_spare: bool,
     /// True if this node is to have no addresses but those in use.
     drained: bool,
+    /// Requests to hand blocks over, and since when those stand that were refused.
+    moves: NetworkMoves,
+    refused_since: BTreeMap<Block, Duration>,
 }
 
 impl BlockManager {
@@ -60,6 +64,8 @@ impl BlockManager {
             has_kept: false,
             has_spare: false,
             drained: false,
+            moves: NetworkMoves::new(),
+            refused_since: BTreeMap::new(),
         }
     }
 
@@ -69,10 +75,18 @@ impl BlockManager {
         self.drained = drained;
     }
 
+    /// Sets the requests to this node to hand blocks of the network over, for the next rounds.
+    pub fn set_moves(&mut self, moves: NetworkMoves) {
+        self.moves = moves;
+    }
+
     /// Returns whether the last round left something that is due after some time: idle blocks, kept
     /// addresses, answered requests.
     pub fn has_deadlines(&self) -> bool {
-        self.has_kept || !self.answered_since.is_empty() || self.has_spare
+        self.has_kept
+            || !self.answered_since.is_empty()
+            || !self.refused_since.is_empty()
+            || self.has_spare
     }
 
     /// Does what `view` and the `requests` to this node make necessary. The first failure ends the
@@ -93,6 +107,8 @@ impl BlockManager {
         returns::tidy(&self.cluster, &ledger, view).await?;
         identities::expire(&self.cluster, &ledger).await?;
         self.has_kept = ledger.has_unused()?;
+        moving::answer_all(&self.cluster, &ledger, &self.moves).await?;
+        self.forget_refused().await?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;
         self.release_idle(&ledger).await?;
@@ -123,6 +139,20 @@ impl BlockManager {
                 let key = keys::request(self.cluster.node(), &self.network, *id);
                 let op = Op::delete_if(key, request.revision);
                 self.cluster.store().transact(&[op]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes refusals to hand blocks over that the caller, which was ended, did not fetch.
+    async fn forget_refused(&mut self) -> Result<(), AllocatorError> {
+        let now = self.cluster.environment().now();
+        let refused = |stored: &Stored<MoveRecord>| stored.record.refused.is_some();
+        self.refused_since.retain(|block, _| self.moves.get(block).is_some_and(refused));
+        for (block, stored) in self.moves.iter().filter(|(_, stored)| refused(stored)) {
+            let since = *self.refused_since.entry(*block).or_insert(now);
+            if now.saturating_sub(since) >= KEEP_ANSWERED {
+                moving::forget(&self.cluster, &self.network, block, stored.revision).await?;
             }
         }
         Ok(())

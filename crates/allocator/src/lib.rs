@@ -15,6 +15,7 @@
 //! - [`claim`]: the protocol by which a node comes to own a block, as a pure state machine.
 //! - [`block_manager`]: the agent's rounds over blocks and loans of a network.
 //! - [`draining`]: what a drained node gives back beside idle blocks.
+//! - [`moving`]: a block that its owner hands over to another node.
 //! - [`liveness`]: whether a container is still there.
 //!
 //! # Layers
@@ -25,7 +26,7 @@
 //! prepared
 //! address                block_manager, draining
 //! sticky
-//! acquire                lending, returns
+//! acquire                lending, returns, moving
 //! borrowing, ownership
 //! identities
 //! claim, release, error
@@ -43,6 +44,7 @@ mod error;
 pub mod identities;
 pub mod lending;
 pub mod liveness;
+pub mod moving;
 pub mod ownership;
 pub mod prepared;
 pub mod release;

@@ -1,7 +1,7 @@
 //! Removing a node from the cluster.
 
 use log::info;
-use weft_model::block::BlockRecord;
+use weft_model::block::{BlockRecord, MoveRecord};
 use weft_model::{Endpoint, LoanRecord, NodeName, NodeRecord};
 use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
@@ -48,6 +48,8 @@ impl Cluster {
         // Requests first: one that is granted later would leave an endpoint behind.
         let requests = self.store().list(keys::requests_prefix()).await?.entries;
         let own = |record: &LoanRecord| record.borrower == *name || record.lender == *name;
+        self.delete_those(name, &guard, requests.clone(), own).await?;
+        let own = |record: &MoveRecord| record.owner == *name || record.to == *name;
         self.delete_those(name, &guard, requests, own).await?;
         let mut removed = Removed::default();
         for network in self.networks().await? {

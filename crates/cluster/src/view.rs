@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use log::warn;
 use serde::de::DeserializeOwned;
-use weft_model::block::BlockRecord;
+use weft_model::block::{BlockRecord, MoveRecord};
 use weft_model::{Block, Endpoint, LoanId, LoanRecord, Network, NetworkName, NodeName, NodeRecord};
 use weft_store::keys::Group;
 use weft_store::{Entry, Revision, keys, typed};
@@ -52,6 +52,12 @@ pub type NetworkRequests = BTreeMap<LoanId, Stored<LoanRecord>>;
 
 /// Requests that this node is asked to answer, by network.
 pub type Requests = BTreeMap<NetworkName, NetworkRequests>;
+
+/// Requests to this node to hand blocks of one network over.
+pub type NetworkMoves = BTreeMap<Block, Stored<MoveRecord>>;
+
+/// Requests to this node to hand blocks over, by network.
+pub type Moves = BTreeMap<NetworkName, NetworkMoves>;
 
 /// One network as the cluster store has it, perhaps a little out of date.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -256,6 +262,16 @@ pub(crate) fn read_requests(entries: &[Entry]) -> Requests {
         requests.entry(network).or_default().insert(loan, stored);
     }
     requests
+}
+
+/// Requests to hand blocks over by their entries.
+pub(crate) fn read_moves(entries: &[Entry]) -> Moves {
+    let mut moves = Moves::new();
+    let of = |key: &str| keys::move_request_of(key).map(|(_, network, block)| (network, block));
+    for ((network, block), stored) in read(entries, of) {
+        moves.entry(network).or_default().insert(block, stored);
+    }
+    moves
 }
 
 /// Network definitions by their entries.

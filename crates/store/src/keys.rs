@@ -12,6 +12,7 @@
 //! | `identities/<network>/<id>` | address of a stable identity, found by the identity |
 //! | `sticky/<network>/<block>/<id>` | the same, found by the block; both are written together |
 //! | `requests/<lender>/<network>/<loan>` | request to borrow an address, and the answer |
+//! | `requests/<owner>/<network>/<block>` | request to hand a block over to another node |
 //! | `revisions/<shard>/<network>/<group>` | written with each change in the group |
 //! | `usage/<node>` | how much of a node's blocks is in use; no node watches it |
 //!
@@ -199,6 +200,18 @@ pub fn request(lender: &NodeName, network: &NetworkName, loan: LoanId) -> String
 pub fn request_of(key: &str) -> Option<(NodeName, NetworkName, LoanId)> {
     let [lender, network, loan] = segments(key, "requests/")?;
     Some((canonical(lender)?, canonical(network)?, canonical(loan)?))
+}
+
+/// A request to hand a block over. It lies among the requests for loans, which the owner's agent
+/// watches, and its last segment is none that a loan can have.
+pub fn move_request(owner: &NodeName, network: &NetworkName, block: &Block) -> String {
+    format!("requests/{owner}/{network}/{block}")
+}
+
+/// The owner, the network and the block that `key` is about.
+pub fn move_request_of(key: &str) -> Option<(NodeName, NetworkName, Block)> {
+    let [owner, network, block] = segments(key, "requests/")?;
+    Some((canonical(owner)?, canonical(network)?, canonical(block)?))
 }
 
 /// Prefix of the revision keys of all shards.

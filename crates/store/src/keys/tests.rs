@@ -110,6 +110,15 @@ fn keys_parse_back() {
     assert_eq!(sticky_of(&sticky(&red(), &block_, id)), Some((red(), block_, id)));
     let loan = LoanId::new(7);
     assert_eq!(request_of(&request(&lender(), &red(), loan)), Some((lender(), red(), loan)));
+    let moving = move_request(&lender(), &red(), &block_);
+    assert_eq!(move_request_of(&moving), Some((lender(), red(), block_)));
+    assert_eq!(
+        request_of(&moving),
+        None,
+        "it is no request for a loan, and older versions see none"
+    );
+    assert_eq!(move_request_of(&request(&lender(), &red(), loan)), None);
+    assert_eq!(usage_of(&usage(&lender())), Some(lender()));
     assert_eq!(revision_of(&revision(&red(), group)), Some((red(), group)));
 }
 
