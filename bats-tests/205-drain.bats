@@ -163,3 +163,84 @@ fill() {
     cni b ADD db eth0 "$conf"
     assert_equal "$(cni_ip b db)" "$ip"
 }
+
+# second_block_of_a: prints it: the host's own address is in its first one.
+second_block_of_a() {
+    weftctl b --output json block list | jq -r '[.[] | select(.node == "a")][1].block'
+}
+
+@test "a block moves to another node when none of its addresses is held; the holder of one is named" {
+    local second ip
+    fill a
+    add b one
+    eventually 5 owns a 2
+    second=$(second_block_of_a)
+    # c1 to c13 are in the first block.
+    run weftctl b block move "$second" --network red --to b
+    [[ $status == 1 ]]
+    [[ $output == *"stays with node a: $(cni_ip a c14) is held by c14/eth0, and 1 more address"* ]] || fail "$output"
+    ip=$(cni_ip a c15)
+    del a c14
+    run weftctl b block move "$second" --network red --to b
+    [[ $status == 1 && $output == *"$ip is held by c15/eth0;"* ]] || fail "$output"
+    owns a 2
+    del a c15
+    run weftctl b --output json block move "$second" --network red --to b
+    [[ $status == 0 ]] || fail "$output"
+    assert_json .from a
+    assert_json .to b
+    owns a 1
+    owns b 2
+    assert_equal "$(consul_cmd kv get -keys -separator= weft/v1/requests/ | grep -vc '/$')" 0
+    # Node b gives its addresses, and all others find them there.
+    eventually 3 add b two "$ip"
+    eventually 3 ping_from a c1 "$ip"
+    ping_from b two "$(cni_ip a c1)"
+
+    run weftctl b block move "$second" --network red --to b
+    [[ $status == 1 && $output == *"it is that node's already"* ]] || fail "$output"
+    run weftctl b block move 0-240-4 --network red --to b
+    [[ $status == 1 && $output == *"has no owner"* ]] || fail "$output"
+    run weftctl b block move 0-0-6 --network red --to b
+    [[ $status == 1 && $output == *"has no block 0-0-6"* ]] || fail "$output"
+    weftctl a node drain a
+    run weftctl b block move "$second" --network red --to a
+    [[ $status == 1 && $output == *"cannot go to node a: it is drained"* ]] || fail "$output"
+    stop_weftd b
+    run weftctl a block move "$second" --network red --to c
+    [[ $status == 1 && $output == *"there is no such node"* ]] || fail "$output"
+    weftctl a node undrain a
+    run weftctl a block move "$second" --network red --to a
+    [[ $status == 1 && $output == *"stays with node b: weftd does not run there"* ]] || fail "$output"
+}
+
+@test "a block whose addresses are taken while it moves is either moved whole or stays whole" {
+    local i pass second
+    add b one
+    for pass in {1..6}; do
+        fill a
+        eventually 5 owns a 2
+        second=$(second_block_of_a)
+        del a c14
+        del a c15
+        # Containers come at the same moment: they get addresses of the block, or make the owner claim another.
+        for i in 14 15; do
+            (sleep "0.0$((pass * i % 10))" && add a "c$i" 3>&- 4>&- >/dev/null) &
+        done
+        run weftctl b block move "$second" --network red --to b
+        wait
+        for i in 14 15; do
+            eventually 3 ping_from b one "$(cni_ip a "c$i")"
+        done
+        # The store and the files agree, and no address is held twice.
+        eventually 5 agrees
+        for i in {1..15}; do
+            del a "c$i"
+        done
+    done
+}
+
+# agrees: succeeds if neither node finds a difference.
+agrees() {
+    weftctl a ipam check --network red && weftctl b ipam check --network red
+}
