@@ -69,15 +69,13 @@ report_of() {
 
 @test "a node reports at most once in ten seconds, and nothing while nothing changes" {
     eventually 13 shows a b held 2
-    local i before after started=$SECONDS
-    before=$(report_of b)
-    for i in {1..60}; do
+    local before after started=$SECONDS
+    while ((SECONDS - started < 12)); do
         cni b DEL one eth0 "$NET" >/dev/null
         cni b ADD one eth0 "$NET" >/dev/null
-        in_machine underlay sleep 0.1
         report_of b >>"$WEFT_TEST_DIR/reports"
     done
-    ((SECONDS - started < 20)) || skip "the machine is too slow to tell"
+    # The one from before, and two that are ten seconds apart.
     run sort -u "$WEFT_TEST_DIR/reports"
     ((${#lines[@]} <= 3)) || fail "in $((SECONDS - started)) s:" "$output"
     # After the last change it comes to rest.

@@ -168,7 +168,7 @@ struct Inspection {
     #[serde(flatten)]
     network: NetworkRecord,
     blocks: Vec<block::Row>,
-    /// How much of it is in use.
+    /// Counts of its addresses in use.
     usage: NetworkUsage,
     /// The addresses that this node's containers hold.
     reservations: Vec<Reservation>,

@@ -1,4 +1,4 @@
-//! What this node reports of the use of its blocks, for people who ask any node.
+//! Reports of this node about the use of its blocks, for people who ask any node.
 //!
 //! A report is written when a count has changed, and not again for some time: containers come and
 //! go, and each report is a write of the cluster. Nothing is removed at the end: a report of a node

@@ -1,10 +1,10 @@
 //! Moving a block: its owner hands it over to another node.
 //!
-//! Only the owner's files tell whether an address is held, so the owner's agent is asked. It strikes
-//! the block out of its files and then, in one transaction, deletes the request and writes the
-//! block's record with the new owner, as the record was read. If that fails the block is still its
-//! own, and it adopts it again. The new owner finds a block of its own in the store that its files
-//! lack, and adopts it.
+//! Only the owner's files tell whether an address is held, so the owner's agent is asked. It
+//! strikes the block out of its files. Then one transaction, which requires the block's record as
+//! it was read, writes the new owner into it and deletes the request. If that fails the block is
+//! still its own, and it adopts it again. The new owner finds a block of its own in the store that
+//! its files lack, and adopts it.
 
 use std::time::Duration;
 
@@ -200,11 +200,14 @@ pub(crate) async fn answer_all(
         }
         if let Some(reason) = hand_over(cluster, ledger, block, requested).await? {
             let name = ledger.network().name();
-            info!("network {name}: block {block} is not handed over: {reason}");
             let refused = MoveRecord { refused: Some(reason), ..requested.record.clone() };
             let key = keys::move_request(cluster.node(), name, block);
             let expected = Expected::Revision(requested.revision);
-            cluster.store().compare_and_set(&key, expected, typed::encode(&refused)?).await?;
+            // The request may be gone: what is watched comes late.
+            if cluster.store().compare_and_set(&key, expected, typed::encode(&refused)?).await? {
+                let reason = refused.refused.unwrap_or_default();
+                info!("network {name}: block {block} is not handed over: {reason}");
+            }
         }
     }
     Ok(())

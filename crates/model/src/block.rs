@@ -136,8 +136,8 @@ pub struct BlockRecord {
     pub generation: u64,
 }
 
-/// The record behind a request to hand a block over: `requests/<owner>/<network>/<block>`. The owner
-/// deletes it in the transaction that makes the block another node's.
+/// The record behind a request to hand a block over: `requests/<owner>/<network>/<block>`. The
+/// owner deletes it in the transaction that makes the block another node's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MoveRecord {

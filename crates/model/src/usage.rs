@@ -1,4 +1,4 @@
-//! How much of a node's blocks is in use, as the node reports it to the others.
+//! Counts of the addresses in use of a node's blocks, as the node reports them to the others.
 
 use std::collections::BTreeMap;
 

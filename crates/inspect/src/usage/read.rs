@@ -10,7 +10,7 @@ use weft_model::{Block, BlockCounts, Network, NetworkName, NodeName, UsageRecord
 
 use super::{NetworkUsage, Report, Reported, Source, of};
 
-/// What all nodes report of the use of their blocks.
+/// Reports of all nodes about the use of their blocks.
 #[derive(Debug, Default)]
 pub struct Reports {
     records: BTreeMap<NodeName, UsageRecord>,
