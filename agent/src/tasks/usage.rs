@@ -5,7 +5,6 @@
 //! that is down is out of date, and shown as such.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::debug;
@@ -29,6 +28,9 @@ const IN_CLUSTER: Duration = Duration::from_millis(100);
 
 /// Changes come in bursts: those within this time are counted together.
 const BURST: Duration = Duration::from_millis(500);
+
+/// Limit for the first search for networks.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// Delay before a report that failed is repeated.
 const RETRY: Duration = Duration::from_secs(10);
@@ -62,6 +64,8 @@ pub async fn run(agent: &Agent, mut known: watch::Receiver<BTreeSet<NetworkName>
     }
     let mut reservations = agent.reservations.subscribe();
     let mut own_blocks = agent.here.subscribe();
+    // Before the first search for networks there seem to be none.
+    let _ = tokio::time::timeout(FIRST, known.changed()).await;
     let mut names = known.borrow_and_update().clone();
     let mut usage = Usage::new();
     let mut changed = Changed::All;
@@ -69,8 +73,8 @@ pub async fn run(agent: &Agent, mut known: watch::Receiver<BTreeSet<NetworkName>
     let mut reported = None;
     let mut check = Instant::now();
     loop {
-        let host = agent.host.clone();
-        let counting = count(host, names.clone(), std::mem::take(&mut usage), changed);
+        let (host, names_now) = (agent.host.clone(), names.clone());
+        let counting = async move { count(&host, names_now, usage, changed) };
         usage = off_thread::run(|| "counting addresses in use".to_owned(), counting).await;
         changed = Changed::These(BTreeSet::new());
         let is_check = check <= Instant::now();
@@ -136,19 +140,14 @@ async fn report(
 }
 
 /// Counts the networks that have `changed` again. One whose files cannot be read keeps its counts.
-async fn count(
-    host: Arc<Host>,
-    names: BTreeSet<NetworkName>,
-    mut usage: Usage,
-    changed: Changed,
-) -> Usage {
+fn count(host: &Host, names: BTreeSet<NetworkName>, mut usage: Usage, changed: Changed) -> Usage {
     usage.retain(|name, _| names.contains(name));
     let again = match changed {
         Changed::All => names,
         Changed::These(changed) => changed.intersection(&names).cloned().collect(),
     };
     for name in again {
-        match count_one(&host, &name) {
+        match count_one(host, &name) {
             Ok(counts) if counts.is_empty() => drop(usage.remove(&name)),
             Ok(counts) => drop(usage.insert(name, counts)),
             Err(error) => debug!("network {name}: counting its addresses: {error}"),

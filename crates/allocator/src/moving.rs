@@ -94,10 +94,10 @@ pub async fn request(
     if !network.pool(block.pool()).is_some_and(|pool| block.belongs_to(pool)) {
         return Err(MoveError::NoSuchBlock { block, network: name.clone() });
     }
-    let Some(owned) = cluster.block_record(name, &block).await? else {
+    let Some(stored) = cluster.block_record(name, &block).await? else {
         return Err(MoveError::Unowned { block, network: name.clone() });
     };
-    let owner = owned.record.node;
+    let owner = stored.record.node;
     let unfit = |reason| {
         let (network, to) = (name.clone(), to.clone());
         MoveError::Unfit { block, network, to, reason }
