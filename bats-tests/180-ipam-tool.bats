@@ -63,13 +63,21 @@ kv() {
     consul_cmd kv "$@"
 }
 
-@test "ipam show: prints what is owned in the cluster and in use on this node, and marks what only others know" {
+# shows_report: succeeds if node a shows what node b reports.
+shows_report() {
+    run weftctl a ipam show --network red
+    [[ $status == 0 && $output == *"b     1       16         2     0     0     14    0         current   [#"* ]] || fail "$output"
+}
+
+@test "ipam show: prints what is owned and in use in the cluster, and marks what a node does not report" {
     run weftctl a ipam show --network red
     [[ $status == 0 ]]
     [[ $output == *"pool 0  10.9.0.0/24  253        30     223      [#.........] 11 %"* ]] || fail "$output"
     # The host and one container.
-    [[ $output == *"a     1       14         2     0     12    0         [#.........] 14 %"* ]] || fail "$output"
-    [[ $output == *"b     1       16         –     0     –     0         –"* ]] || fail "$output"
+    [[ $output == *"a     1       14         2     0     0     12    0         here "*" [#.........] 14 %"* ]] || fail "$output"
+    eventually 13 shows_report
+    run weftctl b ipam show --network red
+    [[ $output == *"a     1       14         –     –     0     –     0         –         –"* ]] || fail "$output"
     run weftctl b --output json ipam show
     assert_json '.[0].network' red
     assert_json '.[0].nodes[] | select(.node == "b") | .held' 2

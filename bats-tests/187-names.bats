@@ -60,7 +60,7 @@ known_as() {
     [[ $(cni_ip b evil) != "$ip" ]]
     add b again "$(known_as $victim)"
     assert_equal "$(cni_ip b again)" "$ip"
-    consul_cmd kv get -keys weft/v1/identities/red/ | grep -qE '/[0-9a-f]{32}$'
+    consul_cmd kv get -keys "weft/v1/identities/$(network_id red)/" | grep -qE '/[0-9a-f]{32}$'
 }
 
 @test "after a change of the host name weftd refuses to start, and the containers stay connected" {

@@ -13,7 +13,9 @@
 //! - [`tasks::peers`]: the peers of one network that the kernel must know.
 //! - [`tasks::ownership`]: blocks, loans and kept addresses of one network.
 //! - [`tasks::recovery`]: what an emptied store has lost, written back.
+//! - [`tasks::drain`]: what a drained node gives back.
 //! - [`tasks::sweep`]: addresses of containers that are gone without a DEL.
+//! - [`tasks::usage`]: what this node reports of the use of its blocks.
 //! - [`tasks::underlay`]: the interface and address that carry the tunnels.
 //! - [`supervisor`]: one task for each network, started again if it fails.
 //! - [`pace`]: the rate of what timers start, and the number of heavy passes at once.
@@ -46,7 +48,8 @@ use weft_store::Lease;
 use weft_wiring::Host;
 
 use tasks::{
-    devices, discovery, heartbeat, holdings, link_events, networks, ownership, sweep, underlay,
+    devices, discovery, drain, heartbeat, holdings, link_events, networks, ownership, sweep,
+    underlay, usage,
 };
 
 /// Limit for giving the lease back at the end.
@@ -65,6 +68,8 @@ pub struct Agent {
     pub underlay: watch::Receiver<underlay::Seen>,
     /// The networks that have devices on this host.
     pub networks: watch::Receiver<BTreeSet<NetworkId>>,
+    /// True while this node is drained.
+    pub drained: watch::Receiver<bool>,
     /// Signals that own blocks or loans of a network have changed: what lives here is not looked
     /// for elsewhere, so the peers that the kernel must know depend on them.
     pub here: signals::Signals,
@@ -102,6 +107,8 @@ pub async fn run(
 
     let watcher = Watcher::start(&cluster);
     let (seen, underlay) = watch::channel(underlay);
+    let (is_drained, drained) = watch::channel(false);
+    let following = (cluster.clone(), watcher.clone());
     let reservations = signals::Signals::default();
     let found = discovery::start(&config.data_dir, reservations.clone())?;
     let agent = Agent {
@@ -110,6 +117,7 @@ pub async fn run(
         links: link_events::Links::default(),
         underlay,
         networks: found.with_devices.clone(),
+        drained,
         here: signals::Signals::default(),
         reservations: reservations.clone(),
         heavy: Arc::default(),
@@ -121,7 +129,10 @@ pub async fn run(
         () = networks::connect(&agent, found.with_devices) => Ok(()),
         () = underlay::follow(&agent.host, netlink, agent.links.subscribe(), seen) => Ok(()),
         () = ownership::run(&agent, found.with_definition.clone()) => Ok(()),
-        () = holdings::run(&agent, found.with_definition) => Ok(()),
+        () = holdings::run(&agent, found.with_definition.clone()) => Ok(()),
+        () = usage::run(&agent, found.with_definition) => Ok(()),
+        () = drain::follow(&following.0, &following.1, is_drained) => Ok(()),
+        () = drain::run(&agent) => Ok(()),
         () = devices::finish_removals(agent.host.clone()) => Ok(()),
         () = link_events::run(agent.links.clone()) => Ok(()),
         () = sweep::run(agent.host.clone()) => Ok(()),

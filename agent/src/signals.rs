@@ -33,6 +33,16 @@ impl Signals {
 pub struct Receiver(broadcast::Receiver<NetworkName>);
 
 impl Receiver {
+    /// Waits for the next change, and returns the network that it is about; `None` if there were so
+    /// many that it may be about any.
+    pub async fn next(&mut self) -> Option<NetworkName> {
+        match self.0.recv().await {
+            Ok(changed) => Some(changed),
+            Err(broadcast::error::RecvError::Lagged(_)) => None,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
     /// Waits until the network has changed, or may have.
     pub async fn changed(&mut self, network: &NetworkName) {
         loop {

@@ -2,6 +2,7 @@
 
 pub mod devices;
 pub mod discovery;
+pub mod drain;
 pub mod heartbeat;
 pub mod holdings;
 pub mod link_events;
@@ -11,3 +12,4 @@ pub mod peers;
 pub mod recovery;
 pub mod sweep;
 pub mod underlay;
+pub mod usage;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnetwork::IpNetwork;
-use weft_model::{NetworkName, NodeName, Subnet};
+use weft_model::{Block, NetworkName, NodeName, Subnet};
 
 use crate::output::Format;
 
@@ -29,10 +29,10 @@ pub(crate) enum Command {
     /// Networks: create, extend, list, inspect, remove
     #[command(subcommand)]
     Network(NetworkCommand),
-    /// Nodes: list, remove
+    /// Nodes: list, drain, undrain, remove
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Blocks of addresses: list
+    /// Blocks of addresses: list, move
     #[command(subcommand)]
     Block(BlockCommand),
     /// Addresses: show what is in use, check what is recorded, release what is held for nothing
@@ -129,6 +129,17 @@ pub(crate) enum Switch {
 pub(crate) enum NodeCommand {
     /// List all nodes
     List,
+    /// Take a node out of service: it claims no more blocks and gives back those that no container
+    /// needs; its running containers stay
+    Drain {
+        /// The node's name
+        name: NodeName,
+    },
+    /// Put a drained node into service again
+    Undrain {
+        /// The node's name
+        name: NodeName,
+    },
     /// Remove a node that is gone for good: its blocks are free to claim then
     Remove {
         /// The node's name
@@ -176,5 +187,16 @@ pub(crate) enum BlockCommand {
         /// Only those of this network
         #[arg(long)]
         network: Option<NetworkName>,
+    },
+    /// Make a block of which no address is held another node's; weftd must run on both
+    Move {
+        /// The block, as `weftctl block list` shows it
+        block: Block,
+        /// Its network
+        #[arg(long)]
+        network: NetworkName,
+        /// The node that is to own it
+        #[arg(long, value_name = "NODE")]
+        to: NodeName,
     },
 }

@@ -1,6 +1,7 @@
 //! `weftctl block`.
 
 use serde::Serialize;
+use weft_allocator::moving;
 use weft_model::{Block, Network, NetworkName, NodeName};
 
 use crate::arguments::BlockCommand;
@@ -20,6 +21,7 @@ pub(crate) struct Row {
 pub(crate) async fn run(session: &Session, command: BlockCommand) -> anyhow::Result<String> {
     match command {
         BlockCommand::List { network } => list(session, network).await,
+        BlockCommand::Move { block, network, to } => move_to(session, block, network, to).await,
     }
 }
 
@@ -52,4 +54,29 @@ pub(crate) async fn of(session: &Session, network: &Network) -> anyhow::Result<V
         Row { network: network.name().clone(), block, node, ranges }
     };
     Ok(blocks.into_iter().map(row).collect())
+}
+
+/// A block that another node owns now.
+#[derive(Debug, Serialize)]
+struct Move {
+    network: NetworkName,
+    block: Block,
+    from: NodeName,
+    to: NodeName,
+}
+
+async fn move_to(
+    session: &Session,
+    block: Block,
+    network: NetworkName,
+    to: NodeName,
+) -> anyhow::Result<String> {
+    let definition = crate::network::find(session, &network).await?;
+    let from = moving::request(&session.cluster, &definition, &block, &to).await?;
+    match session.output {
+        output::Format::Json => output::json(&Move { network, block, from, to }),
+        output::Format::Table => Ok(format!(
+            "block {block} of network {network} belongs to node {to} now, and no longer to {from}\n"
+        )),
+    }
 }

@@ -1,5 +1,7 @@
 //! `weftctl ipam`.
 
+mod show;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -9,7 +11,6 @@ use anyhow::Context;
 use serde::Serialize;
 use weft_cluster::networks;
 use weft_datapath::netlink::Netlink;
-use weft_inspect::usage::{self, NetworkUsage, Parts};
 use weft_inspect::{Checked, Fixing, Force, Life, Released};
 use weft_inspect::{Difference, check, release};
 use weft_model::{NetworkName, NodeName};
@@ -18,15 +19,12 @@ use weft_wiring::Host;
 use crate::arguments::IpamCommand;
 use crate::{Session, output};
 
-/// A number that only the owner of a block knows.
-const UNKNOWN: &str = "–";
-
 pub(crate) async fn run(
     session: &Session,
     command: IpamCommand,
 ) -> anyhow::Result<(String, ExitCode)> {
     let text = match command {
-        IpamCommand::Show { network } => show(session, network).await?,
+        IpamCommand::Show { network } => show::run(session, network).await?,
         IpamCommand::Check { network, fix } => {
             let fixing = if fix { Fixing::Yes } else { Fixing::No };
             return check(session, network, fixing).await;
@@ -42,78 +40,6 @@ pub(crate) async fn run(
 fn host(session: &Session) -> anyhow::Result<Host> {
     let netlink = Netlink::open().context("open a netlink socket")?;
     Ok(Host::new(session.config.clone(), session.cluster.clone(), netlink))
-}
-
-async fn show(session: &Session, network: Option<NetworkName>) -> anyhow::Result<String> {
-    let networks = match network {
-        None => session.cluster.networks().await?,
-        Some(name) => vec![crate::network::find(session, &name).await?],
-    };
-    let mut all = vec![];
-    for network in &networks {
-        all.push(usage::read(&session.cluster, &session.config.data_dir, network).await?);
-    }
-    match session.output {
-        output::Format::Json => output::json(&all),
-        output::Format::Table => {
-            let texts: Vec<String> = all.iter().map(tables).collect();
-            Ok(texts.join("\n"))
-        }
-    }
-}
-
-/// A network's tables.
-fn tables(usage: &NetworkUsage) -> String {
-    let mut text = format!(
-        "NETWORK {}: {} of {} blocks have an owner\n\n",
-        usage.network,
-        usage.blocks.len(),
-        usage.blocks_total
-    );
-    let row = |what: String, subnets: String, addresses: u64, owned: u64, unowned: u64| {
-        let bar = output::bar(owned, addresses);
-        let [addresses, owned, unowned] = [addresses, owned, unowned].map(|n| n.to_string());
-        [what, subnets, addresses, owned, unowned, bar]
-    };
-    let mut pools: Vec<[String; 6]> = usage
-        .pools
-        .iter()
-        .map(|pool| {
-            let subnets: Vec<String> = pool.subnets.iter().map(ToString::to_string).collect();
-            let what = format!("pool {}", pool.pool);
-            row(what, subnets.join(", "), pool.addresses, pool.owned, pool.unowned)
-        })
-        .collect();
-    if pools.len() > 1 {
-        let unowned = usage.addresses.saturating_sub(usage.owned);
-        pools.push(row("all".into(), String::new(), usage.addresses, usage.owned, unowned));
-    }
-    let titles = ["POOL", "SUBNETS", "ADDRESSES", "OWNED", "UNOWNED", "OWNED BY BLOCKS"];
-    text += &output::table(titles, pools.into_iter());
-    text.push('\n');
-    let nodes = usage.nodes.iter().map(|node| {
-        let [held, lent, free, bar] = parts(node.parts, node.addresses);
-        let (blocks, addresses) = (node.blocks.to_string(), node.addresses.to_string());
-        let borrowed = node.borrowed.to_string();
-        [node.node.to_string(), blocks, addresses, held, lent, free, borrowed, bar]
-    });
-    let titles = ["NODE", "BLOCKS", "ADDRESSES", "HELD", "LENT", "FREE", "BORROWED", "IN USE"];
-    text += &output::table(titles, nodes);
-    text.push('\n');
-    let blocks = usage.blocks.iter().map(|block| {
-        let [held, lent, free, bar] = parts(block.parts, block.addresses);
-        let (name, node) = (block.block.to_string(), block.node.to_string());
-        [name, node, block.addresses.to_string(), held, lent, free, bar]
-    });
-    text +=
-        &output::table(["BLOCK", "NODE", "ADDRESSES", "HELD", "LENT", "FREE", "IN USE"], blocks);
-    text
-}
-
-fn parts(parts: Parts, addresses: u64) -> [String; 4] {
-    let shown = |number: Option<u64>| number.map_or_else(|| UNKNOWN.into(), |n| n.to_string());
-    let bar = parts.used().map_or_else(|| UNKNOWN.into(), |used| output::bar(used, addresses));
-    [shown(parts.held), parts.lent.to_string(), shown(parts.free), bar]
 }
 
 /// A difference as printed.

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use weft_cluster::ClusterError;
 use weft_datapath::netlink::Netlink;
+use weft_inspect::usage::{self, NetworkUsage, Reports};
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::network::{Masquerade, Mode, NetworkRecord, Route};
 use weft_model::pool::{FamilyRecord, PoolRecord};
@@ -167,6 +168,8 @@ struct Inspection {
     #[serde(flatten)]
     network: NetworkRecord,
     blocks: Vec<block::Row>,
+    /// Counts of its addresses in use.
+    usage: NetworkUsage,
     /// The addresses that this node's containers hold.
     reservations: Vec<Reservation>,
 }
@@ -175,7 +178,10 @@ async fn inspect(session: &Session, name: &NetworkName) -> anyhow::Result<String
     let network = find(session, name).await?;
     let blocks = block::of(session, &network).await?;
     let reservations = reservations(session, &network)?;
-    output::json(&Inspection { network: network.into(), blocks, reservations })
+    let reports = Reports::read(&session.cluster).await?;
+    let data_dir = &session.config.data_dir;
+    let usage = usage::read(&session.cluster, data_dir, &network, &reports).await?;
+    output::json(&Inspection { network: network.into(), blocks, usage, reservations })
 }
 
 /// The addresses that this node's containers hold; none if it never had the network.

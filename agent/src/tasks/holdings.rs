@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use weft_cluster::watcher::{self, Definitions};
 use weft_cluster::{Cluster, networks};
 use weft_model::NetworkId;
-use weft_store::keys;
+use weft_store::{Op, keys};
 use weft_wiring::{Host, WiringError};
 
 use crate::{Agent, off_thread, pace};
@@ -36,7 +36,8 @@ pub async fn run(agent: &Agent, mut known: watch::Receiver<BTreeSet<NetworkId>>)
         let here = known.borrow_and_update().clone();
         let mut pause = pace::interval(agent, SLOW);
         if let Some(definitions) = definitions.borrow_and_update().clone() {
-            let work = look(agent.host.clone(), definitions, here);
+            let is_drained = *agent.drained.borrow();
+            let work = look(agent.host.clone(), definitions, here, is_drained);
             match off_thread::run(|| "looking for own blocks".to_owned(), work).await {
                 Ok(()) => failing = false,
                 Err(error) => {
@@ -60,17 +61,25 @@ async fn look(
     host: Arc<Host>,
     definitions: Arc<Definitions>,
     known: BTreeSet<NetworkId>,
+    is_drained: bool,
 ) -> Result<(), WiringError> {
     let (cluster, data_dir) = (host.cluster(), &host.config().data_dir);
     for id in marked(cluster).await? {
         let definition = definitions.get(&id.name).filter(|network| network.id() == id);
         match definition {
             Some(_) if known.contains(&id) => {}
-            // One that this host still has under the name is in the way until it is gone.
+            // A drained node gives its blocks back.
+            Some(_) if is_drained => {}
             Some(network) => {
-                if networks::cached(data_dir, &id.name)?.is_none() {
+                // One that this host still has under the name is in the way until it is gone.
+                if networks::cached(data_dir, &id.name)?.is_some() {
+                    continue;
+                }
+                if cluster.owners(&id).await?.contains_key(cluster.node()) {
                     networks::cache(data_dir, network)?;
                     info!("network {}: this node owns blocks of it", id.name);
+                } else {
+                    forget(cluster, &id).await?;
                 }
             }
             None if cluster.is_removed(&id).await? => leave(&host, &id).await?,
@@ -86,6 +95,20 @@ async fn marked(cluster: &Cluster) -> Result<Vec<NetworkId>, WiringError> {
     let entries = cluster.store().list(&keys::owned_prefix(cluster.node())).await;
     let entries = entries.map_err(weft_cluster::ClusterError::from)?.entries;
     Ok(entries.iter().filter_map(|entry| keys::owned_of(&entry.key)).collect())
+}
+
+/// Takes the mark off a network in which this node owns no block any more. A claim that comes at the
+/// same time writes it again, and then it stays.
+async fn forget(cluster: &Cluster, id: &NetworkId) -> Result<(), WiringError> {
+    let key = keys::owned(cluster.node(), id);
+    let entry = cluster.store().get(&key).await.map_err(weft_cluster::ClusterError::from)?.entry;
+    if let Some(entry) = entry
+        && !cluster.owners(id).await?.contains_key(cluster.node())
+    {
+        let ops = [Op::delete_if(key, entry.revision)];
+        cluster.store().transact(&ops).await.map_err(weft_cluster::ClusterError::from)?;
+    }
+    Ok(())
 }
 
 /// Leaves a network that was removed, unless this host has containers in it.

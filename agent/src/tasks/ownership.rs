@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use weft_allocator::AllocatorError;
 use weft_allocator::block_manager::{BlockManager, Policy, low_water};
 use weft_allocator::release::{Reason, free};
-use weft_cluster::view::{NetworkRequests, Requests};
+use weft_cluster::view::{Moves, NetworkMoves, NetworkRequests, Requests};
 use weft_cluster::watcher::{self, Watched};
 use weft_cluster::{ClusterError, NetworkView, networks as definitions};
 use weft_files::FileError;
@@ -58,10 +58,12 @@ async fn keep(agent: Agent, id: NetworkId) {
     let manager = BlockManager::new(cluster, data_dir.clone(), id.clone(), policy);
     let mut work = Work { manager, reported: BTreeSet::new(), own: (vec![], vec![]) };
     let mut reservations = agent.reservations.subscribe();
+    let mut drained = agent.drained.clone();
     let mut own = None;
     let mut views = agent.watcher.network(&id);
     let mut all_requests = agent.watcher.requests();
-    let mut requests = None;
+    let mut all_moves = agent.watcher.moves();
+    let (mut requests, mut moves) = (None, NetworkMoves::new());
     let mut next = Instant::now();
     let soon = SOON.min(policy.release_after).max(Duration::from_secs(1));
     loop {
@@ -70,21 +72,26 @@ async fn keep(agent: Agent, id: NetworkId) {
             () = watcher::changed(&mut all_requests) => {
                 requests_of(&id, &mut all_requests) != requests
             }
+            () = watcher::changed(&mut all_moves) => moves_of(&id, &mut all_moves) != moves,
             () = reservations.changed(&name) => {
                 // A block may have become idle.
                 next = next.min(Instant::now() + soon);
-                is_urgent(&agent.host, &name).await
+                *drained.borrow() || is_urgent(&agent.host, &name).await
             }
+            Ok(()) = drained.changed() => true,
             () = tokio::time::sleep_until(next) => true,
         };
         if !is_due {
             continue;
         }
         requests = requests_of(&id, &mut all_requests);
+        moves = moves_of(&id, &mut all_moves);
         let view = views.borrow_and_update().clone();
         let mut is_done = false;
         if let (Some(view), Some(requests)) = (view, requests.clone()) {
             let (host, network) = (agent.host.clone(), name.clone());
+            work.manager.set_moves(moves.clone());
+            work.manager.set_drained(*drained.borrow_and_update());
             let round = async move {
                 let done = round(&host, &network, &mut work, &view, &requests).await;
                 (work, done)
@@ -111,6 +118,11 @@ async fn keep(agent: Agent, id: NetworkId) {
 fn requests_of(id: &NetworkId, all: &mut Watched<Requests>) -> Option<NetworkRequests> {
     let all = all.borrow_and_update().clone()?;
     Some(all.get(id).cloned().unwrap_or_default())
+}
+
+/// Requests to this node to hand blocks of the network over.
+fn moves_of(id: &NetworkId, all: &mut Watched<Moves>) -> NetworkMoves {
+    all.borrow_and_update().as_ref().and_then(|all| all.get(id).cloned()).unwrap_or_default()
 }
 
 /// Returns whether the round went well.

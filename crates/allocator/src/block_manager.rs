@@ -9,15 +9,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{info, warn};
-use weft_cluster::view::NetworkRequests;
-use weft_cluster::{Cluster, NetworkView, networks};
+use weft_cluster::view::{NetworkMoves, NetworkRequests};
+use weft_cluster::{Cluster, NetworkView, Stored, networks};
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Counts;
+use weft_model::block::MoveRecord;
 use weft_model::{Block, LoanId, Network, NetworkId};
 use weft_store::{Op, keys};
 
 use crate::claim::{Claimed, Target, count_blocks};
-use crate::{AllocatorError, identities, lending, ownership, returns};
+use crate::{AllocatorError, identities, lending, moving, ownership, returns};
 
 /// Time for which an answered request stays in the store for a borrower that has not read the
 /// answer.
@@ -43,6 +44,11 @@ pub struct BlockManager {
     has_kept: bool,
     /// True if an idle block stands beside others.
     has_spare: bool,
+    /// True if this node is to have no addresses but those in use.
+    drained: bool,
+    /// Requests to hand blocks over, and since when those stand that were refused.
+    moves: NetworkMoves,
+    refused_since: BTreeMap<Block, Duration>,
 }
 
 impl BlockManager {
@@ -57,13 +63,30 @@ impl BlockManager {
             answered_since: BTreeMap::new(),
             has_kept: false,
             has_spare: false,
+            drained: false,
+            moves: NetworkMoves::new(),
+            refused_since: BTreeMap::new(),
         }
+    }
+
+    /// Sets whether the node is drained: then the next rounds claim nothing ahead, and give back
+    /// each block that is idle at once, the last one too.
+    pub fn set_drained(&mut self, drained: bool) {
+        self.drained = drained;
+    }
+
+    /// Sets the requests to this node to hand blocks of the network over, for the next rounds.
+    pub fn set_moves(&mut self, moves: NetworkMoves) {
+        self.moves = moves;
     }
 
     /// Returns whether the last round left something that is due after some time: idle blocks, kept
     /// addresses, answered requests.
     pub fn has_deadlines(&self) -> bool {
-        self.has_kept || !self.answered_since.is_empty() || self.has_spare
+        self.has_kept
+            || !self.answered_since.is_empty()
+            || !self.refused_since.is_empty()
+            || self.has_spare
     }
 
     /// Does what `view` and the `requests` to this node make necessary. The first failure ends the
@@ -85,6 +108,8 @@ impl BlockManager {
         returns::tidy(&self.cluster, &ledger, view).await?;
         identities::expire(&self.cluster, &ledger).await?;
         self.has_kept = ledger.has_unused()?;
+        moving::answer_all(&self.cluster, &ledger, &self.moves).await?;
+        self.forget_refused().await?;
         self.adopt(&ledger, view).await?;
         self.claim_ahead(&ledger, view).await?;
         self.release_idle(&ledger).await?;
@@ -120,6 +145,20 @@ impl BlockManager {
         Ok(())
     }
 
+    /// Deletes refusals to hand blocks over that the caller, which was ended, did not fetch.
+    async fn forget_refused(&mut self) -> Result<(), AllocatorError> {
+        let now = self.cluster.environment().now();
+        let refused = |stored: &Stored<MoveRecord>| stored.record.refused.is_some();
+        self.refused_since.retain(|block, _| self.moves.get(block).is_some_and(refused));
+        for (block, stored) in self.moves.iter().filter(|(_, stored)| refused(stored)) {
+            let since = *self.refused_since.entry(*block).or_insert(now);
+            if now.saturating_sub(since) >= KEEP_ANSWERED {
+                moving::forget(&self.cluster, &self.network, block, stored.revision).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Blocks that the store gives to this node and the ledger lacks: from before a reboot, or of a
     /// process that was killed.
     async fn adopt(&self, ledger: &Ledger, view: &NetworkView) -> Result<(), AllocatorError> {
@@ -146,7 +185,10 @@ impl BlockManager {
 
     /// Claims a block before the own ones are full, unless blocks are scarce.
     async fn claim_ahead(&self, ledger: &Ledger, view: &NetworkView) -> Result<(), AllocatorError> {
-        if ledger.blocks()?.is_empty() || ledger.counts()?.free >= low_water(ledger.network()) {
+        if self.drained
+            || ledger.blocks()?.is_empty()
+            || ledger.counts()?.free >= low_water(ledger.network())
+        {
             return Ok(());
         }
         let unowned = count_blocks(ledger.network()).saturating_sub(view.blocks.len() as u64);
@@ -167,24 +209,25 @@ impl BlockManager {
     }
 
     /// Gives back blocks that have been idle for long, but the last one, and never so many that
-    /// others would be claimed ahead for them.
+    /// others would be claimed ahead for them. A drained node gives back all that are idle.
     async fn release_idle(&mut self, ledger: &Ledger) -> Result<(), AllocatorError> {
         let now = self.cluster.environment().now();
         let usage = ledger.usage()?;
         let idle = |counts: &Counts| counts.reserved == 0;
         self.idle_since
             .retain(|block, _| usage.iter().any(|(b, counts)| b == block && idle(counts)));
-        self.has_spare = usage.len() > 1 && usage.iter().any(|(_, counts)| idle(counts));
+        let may_go = self.drained || usage.len() > 1;
+        self.has_spare = may_go && usage.iter().any(|(_, counts)| idle(counts));
         let mut kept = usage.len();
         let mut free: u32 = usage.iter().map(|(_, counts)| counts.free).sum();
         // The highest first: the cluster's addresses stay low and legible.
         for (block, counts) in usage.iter().rev().filter(|(_, counts)| idle(counts)) {
             let since = *self.idle_since.entry(*block).or_insert(now);
             let rest = free.saturating_sub(counts.free);
-            if now.saturating_sub(since) < self.policy.release_after
+            let is_needed = now.saturating_sub(since) < self.policy.release_after
                 || kept == 1
-                || rest < low_water(ledger.network())
-            {
+                || rest < low_water(ledger.network());
+            if is_needed && !self.drained {
                 continue;
             }
             let lock = ownership::lock_claims(&self.cluster, ledger).await?;

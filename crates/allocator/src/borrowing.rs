@@ -19,6 +19,7 @@ use weft_store::{Op, TxnOutcome, keys, typed};
 
 use crate::AllocatorError;
 use crate::error::shown;
+use crate::ownership::drained;
 
 /// Limit for a lender's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -106,7 +107,8 @@ pub(crate) async fn borrow(
     Err(failure.with_reasons(&reasons, settled))
 }
 
-/// The nodes that own blocks of the network and whose agents are alive, in random order.
+/// The nodes that own blocks of the network and whose agents are alive, in random order. Drained
+/// ones come last: what they lend keeps their blocks.
 async fn lenders(cluster: &Cluster, ledger: &Ledger) -> Result<Vec<NodeName>, AllocatorError> {
     let members = cluster.members().await?;
     let owners = cluster.owners(&ledger.network().id()).await?;
@@ -117,6 +119,7 @@ async fn lenders(cluster: &Cluster, ledger: &Ledger) -> Result<Vec<NodeName>, Al
         let other = cluster.environment().random() % (i as u64 + 1);
         lenders.swap(i, usize::try_from(other).unwrap_or(0));
     }
+    lenders.sort_by_key(|name| members.get(name).is_some_and(|member| member.record.drained));
     Ok(lenders)
 }
 
@@ -132,7 +135,11 @@ async fn ask(
     let id = LoanId::new(cluster.environment().random());
     let borrowing = Borrowing::begin(ledger, id, lender)?;
     let (_, network_revision) = cluster.current(ledger.network()).await?;
-    let node_revision = cluster.register(None).await?;
+    let own = cluster.register(None).await?;
+    if own.drained {
+        borrowing.end();
+        return Err(drained(cluster, ledger));
+    }
     let record = LoanRecord {
         borrower: cluster.node().clone(),
         lender: lender.clone(),
@@ -142,7 +149,7 @@ async fn ask(
     };
     let ops = [
         unchanged(keys::network(name), network_revision),
-        unchanged(keys::node(cluster.node()), node_revision),
+        unchanged(keys::node(cluster.node()), own.revision),
         Op::create(keys::request(lender, &ledger.network().id(), id), typed::encode(&record)?),
     ];
     if let TxnOutcome::Conflict { .. } = cluster.store().transact(&ops).await? {

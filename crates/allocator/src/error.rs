@@ -54,6 +54,18 @@ pub enum AllocatorError {
         /// The other nodes' reasons not to lend, in words; may be empty.
         reason: String,
     },
+    /// The node is drained, and its own blocks do not have the address.
+    #[error(
+        "node {node} is drained: it claims no block of network {network} and borrows no address, \
+         and its own blocks have none to give; start the container on another node, or run \
+         `weftctl node undrain {node}`"
+    )]
+    Drained {
+        /// This node.
+        node: NodeName,
+        /// The network.
+        network: NetworkName,
+    },
     /// A wanted address is held by another holder on this node.
     #[error(
         "address {address} of network {network} is held by {holder}; ask for another one, or try \
@@ -261,6 +273,7 @@ impl AllocatorError {
             Self::Cluster(error) => error.is_transient(),
             Self::StickyInUse { .. }
             | Self::Exhausted { .. }
+            | Self::Drained { .. }
             | Self::AddressTaken { .. }
             | Self::AddressElsewhere { .. } => true,
             Self::Unwanted { .. }

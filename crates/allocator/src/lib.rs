@@ -15,6 +15,8 @@
 //! - [`claim`]: the protocol by which a node comes to own a block, as a pure state machine.
 //! - [`recovery`]: what an emptied store has lost, written back.
 //! - [`block_manager`]: the agent's rounds over blocks and loans of a network.
+//! - [`draining`]: what a drained node gives back beside idle blocks.
+//! - [`moving`]: a block that its owner hands over to another node.
 //! - [`liveness`]: whether a container is still there.
 //!
 //! # Layers
@@ -23,9 +25,9 @@
 //!
 //! ```text
 //! prepared
-//! address                block_manager
+//! address                block_manager, draining
 //! sticky
-//! acquire, recovery      lending
+//! acquire, recovery      lending, moving
 //! returns
 //! borrowing, ownership
 //! identities
@@ -39,10 +41,12 @@ pub mod address;
 pub mod block_manager;
 pub mod borrowing;
 pub mod claim;
+pub mod draining;
 mod error;
 pub mod identities;
 pub mod lending;
 pub mod liveness;
+pub mod moving;
 pub mod ownership;
 pub mod prepared;
 pub mod recovery;

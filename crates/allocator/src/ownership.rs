@@ -79,11 +79,21 @@ async fn drive(
     let network = ledger.network();
     let id = network.id();
     let (network_key, node_key) = (keys::network(&id.name), keys::node(cluster.node()));
-    let mut node_revision = cluster.register(None).await?;
+    let mut own = cluster.register(None).await?;
+    // What the files have is this node's, and is claimed again if the store has lost it.
+    let is_new = match target {
+        Target::AnyBlock => true,
+        Target::Exactly(block) => !ledger.owns(&block),
+    };
     let (mut claim, mut action) = Claim::new(network, cluster.node(), target, ledger.blocks()?);
+    if own.drained {
+        // It may have a block to adopt, which no guess finds.
+        action = Action::List;
+    }
     let mut records = std::collections::BTreeMap::new();
     loop {
         let write = match action {
+            Action::Create(_) if own.drained && is_new => return Err(drained(cluster, ledger)),
             Action::List => {
                 records = match target {
                     Target::AnyBlock => cluster.block_records(&id).await?,
@@ -108,6 +118,8 @@ async fn drive(
             Action::Done(claimed) => {
                 if let Claimed::Own(block) = &claimed {
                     enter(cluster, ledger, block).await?;
+                } else if own.drained && is_new {
+                    return Err(drained(cluster, ledger));
                 }
                 return Ok(Some(claimed));
             }
@@ -115,9 +127,12 @@ async fn drive(
         // The claim holds only while the network exists and the name is this machine's.
         let ops = cluster.with_revisions(vec![
             unchanged(network_key.clone(), network_revision),
-            unchanged(node_key.clone(), node_revision),
+            unchanged(node_key.clone(), own.revision),
             // After a reboot the node knows by this where to look for blocks of its own.
-            Op::put(keys::owned(cluster.node(), &id), typed::encode(&true)?),
+            Op::put(
+                keys::owned(cluster.node(), &id),
+                typed::encode(&cluster.environment().random())?,
+            ),
             write,
         ]);
         let done = match cluster.store().transact(&ops).await? {
@@ -125,7 +140,7 @@ async fn drive(
             TxnOutcome::Conflict { key, .. } if key == network_key => return Ok(None),
             TxnOutcome::Conflict { key, .. } if key == node_key => {
                 debug!("the record of node {} changed during a claim", cluster.node());
-                node_revision = cluster.register(None).await?;
+                own = cluster.register(None).await?;
                 continue;
             }
             TxnOutcome::Conflict { .. } => false,
@@ -135,6 +150,12 @@ async fn drive(
             _ => Event::Created(done),
         });
     }
+}
+
+/// The error of a node that must not get new addresses.
+pub(crate) fn drained(cluster: &Cluster, ledger: &Ledger) -> AllocatorError {
+    let (node, network) = (cluster.node().clone(), ledger.network().name().clone());
+    AllocatorError::Drained { node, network }
 }
 
 /// The write by which an owner decides something about its block: a decision that was made from the

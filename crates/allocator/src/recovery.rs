@@ -57,7 +57,10 @@ pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), Alloca
         let record = BlockRecord { node: cluster.node().clone(), generation: 0 };
         let ops = vec![
             Op::create(keys::block(&id, &block), typed::encode(&record)?),
-            Op::put(keys::owned(cluster.node(), &id), typed::encode(&true)?),
+            Op::put(
+                keys::owned(cluster.node(), &id),
+                typed::encode(&cluster.environment().random())?,
+            ),
         ];
         create(cluster, ops).await?;
     }

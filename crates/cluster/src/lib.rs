@@ -12,11 +12,14 @@
 //! - [`watcher`]: the same, kept current by watches.
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
 //! - [`agent`]: whether the node's agent runs.
+//! - [`draining`]: nodes that are to get no new addresses.
+//! - [`usage`]: what nodes report of the use of their blocks.
 //! - [`environment`]: clock, timers and random numbers, real or simulated.
 
 pub mod agent;
 pub mod cluster;
 pub mod config;
+pub mod draining;
 pub mod environment;
 mod error;
 pub mod identity;
@@ -25,6 +28,7 @@ mod node_name;
 pub mod node_removal;
 pub mod registration;
 pub mod store_identity;
+pub mod usage;
 pub mod view;
 pub mod watcher;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use log::info;
-use weft_model::block::BlockRecord;
+use weft_model::block::{BlockRecord, MoveRecord};
 use weft_model::{Endpoint, LoanRecord, Network, NetworkId, NodeName, NodeRecord};
 use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
@@ -50,6 +50,8 @@ impl Cluster {
         // Requests first: one that is granted later would leave an endpoint behind.
         let requests = self.store().list(keys::requests_prefix()).await?.entries;
         let own = |record: &LoanRecord| record.borrower == *name || record.lender == *name;
+        self.delete_those(name, &guard, requests.clone(), own).await?;
+        let own = |record: &MoveRecord| record.owner == *name || record.to == *name;
         self.delete_those(name, &guard, requests, own).await?;
         let mut removed = Removed::default();
         let marks = self.store().list(&keys::owned_prefix(name)).await?.entries;
@@ -71,7 +73,8 @@ impl Cluster {
             self.forget_if_left(network).await?;
         }
         if let Op::Check { key, expected: Expected::Revision(revision) } = &guard.record {
-            let ops = [Op::delete_if(key, *revision), guard.heartbeat.clone()];
+            let usage = Op::delete(keys::usage(name));
+            let ops = [Op::delete_if(key, *revision), guard.heartbeat.clone(), usage];
             if self.store().transact(&ops).await? != TxnOutcome::Committed {
                 return Err(ClusterError::NodeBack { node: name.clone() });
             }

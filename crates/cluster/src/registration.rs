@@ -25,6 +25,15 @@ enum Removal {
     End,
 }
 
+/// This node according to its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    /// The last write of the record.
+    pub revision: Revision,
+    /// True if the node must not get new addresses: [`NodeRecord::drained`].
+    pub drained: bool,
+}
+
 impl Cluster {
     /// The record of this node with these VTEPs.
     pub fn own_record(&self, vteps: &[IpAddr]) -> NodeRecord {
@@ -33,15 +42,16 @@ impl Cluster {
             vteps: vteps.to_vec(),
             port: self.port(),
             removing: false,
+            drained: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 
-    /// Makes sure that the cluster knows this node by its name, and returns the revision of its
-    /// record. With `vteps`, the record has them afterwards; without, it keeps those it has.
+    /// Makes sure that the cluster knows this node by its name, and returns what its record says
+    /// of it. With `vteps`, the record has them afterwards; without, it keeps those it has.
     ///
     /// Another machine's record under the same name is an error that names both.
-    pub async fn register(&self, vteps: Option<&[IpAddr]>) -> Result<Revision, ClusterError> {
+    pub async fn register(&self, vteps: Option<&[IpAddr]>) -> Result<Registered, ClusterError> {
         self.write_record(vteps, Removal::Respect).await
     }
 
@@ -68,7 +78,7 @@ impl Cluster {
         &self,
         vteps: Option<&[IpAddr]>,
         removal: Removal,
-    ) -> Result<Revision, ClusterError> {
+    ) -> Result<Registered, ClusterError> {
         match (removal, self.check_store().await) {
             // The agent's record is one of those that are written back.
             (Removal::End, Err(ClusterError::Recovering { .. })) => {}
@@ -97,9 +107,12 @@ impl Cluster {
                     // An underlay that cannot be found at the moment is no reason to tell the
                     // others that this node has none.
                     let vteps = vteps.filter(|vteps| !vteps.is_empty());
-                    let wanted = self.own_record(vteps.unwrap_or(&known.vteps));
+                    let own = self.own_record(vteps.unwrap_or(&known.vteps));
+                    // Only `weftctl node undrain` ends it.
+                    let wanted = NodeRecord { drained: known.drained, ..own };
                     if wanted == known || (vteps.is_none() && removal == Removal::Respect) {
-                        return Ok(entry.revision);
+                        let drained = known.drained;
+                        return Ok(Registered { revision: entry.revision, drained });
                     }
                     (Expected::Revision(entry.revision), wanted)
                 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use log::warn;
 use serde::de::DeserializeOwned;
-use weft_model::block::BlockRecord;
+use weft_model::block::{BlockRecord, MoveRecord};
 use weft_model::{
     Block, Endpoint, LoanId, LoanRecord, Network, NetworkId, NetworkName, NodeName, NodeRecord,
 };
@@ -54,6 +54,12 @@ pub type NetworkRequests = BTreeMap<LoanId, Stored<LoanRecord>>;
 
 /// Requests that this node is asked to answer, by network.
 pub type Requests = BTreeMap<NetworkId, NetworkRequests>;
+
+/// Requests to this node to hand blocks of one network over.
+pub type NetworkMoves = BTreeMap<Block, Stored<MoveRecord>>;
+
+/// Requests to this node to hand blocks over, by network.
+pub type Moves = BTreeMap<NetworkId, NetworkMoves>;
 
 /// One network as the cluster store has it, perhaps a little out of date.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -260,6 +266,16 @@ pub(crate) fn read_requests(entries: &[Entry]) -> Requests {
     requests
 }
 
+/// Requests to hand blocks over by their entries.
+pub(crate) fn read_moves(entries: &[Entry]) -> Moves {
+    let mut moves = Moves::new();
+    let of = |key: &str| keys::move_request_of(key).map(|(_, network, block)| (network, block));
+    for ((network, block), stored) in read(entries, of) {
+        moves.entry(network).or_default().insert(block, stored);
+    }
+    moves
+}
+
 /// Network definitions by their entries.
 pub(crate) fn read_networks(entries: &[Entry]) -> BTreeMap<NetworkName, Network> {
     let definitions = read(entries, keys::network_of).into_iter();
@@ -278,7 +294,7 @@ pub(crate) fn members(
 }
 
 /// Decodes entries by key, and leaves out those that cannot be read.
-fn read<K: Ord, R: DeserializeOwned>(
+pub(crate) fn read<K: Ord, R: DeserializeOwned>(
     entries: &[Entry],
     key: impl Fn(&str) -> Option<K>,
 ) -> BTreeMap<K, Stored<R>> {

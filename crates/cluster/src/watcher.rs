@@ -24,7 +24,7 @@ use weft_store::keys::Shard;
 use weft_store::{Backoff, Entry, StoreError, keys};
 
 use crate::Cluster;
-use crate::view::{self, Members, NetworkView, Requests};
+use crate::view::{self, Members, Moves, NetworkView, Requests};
 
 use keeper::{Event, Keeper};
 
@@ -53,6 +53,7 @@ pub struct Watcher {
     members: Watched<Members>,
     definitions: Watched<Definitions>,
     requests: Watched<Requests>,
+    moves: Watched<Moves>,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -65,9 +66,9 @@ impl Watcher {
             project(follow(cluster, keys::networks_prefix().to_owned()), |entries, _| {
                 view::read_networks(entries)
             });
-        let requests = project(follow(cluster, keys::requests_to(cluster.node())), |entries, _| {
-            view::read_requests(entries)
-        });
+        let asked = follow(cluster, keys::requests_to(cluster.node()));
+        let requests = project(asked.clone(), |entries, _| view::read_requests(entries));
+        let moves = project(asked, |entries, _| view::read_moves(entries));
         // A single node has no other whose blocks it would have to know.
         if !cluster.is_single_node() {
             for shard in Shard::all() {
@@ -79,7 +80,7 @@ impl Watcher {
             }
             tokio::spawn(Keeper::new(cluster.clone()).run(received));
         }
-        Self { members, definitions, requests, events }
+        Self { members, definitions, requests, moves, events }
     }
 
     /// All nodes.
@@ -90,6 +91,11 @@ impl Watcher {
     /// All network definitions.
     pub fn definitions(&self) -> Watched<Definitions> {
         self.definitions.clone()
+    }
+
+    /// Requests to this node to hand blocks over.
+    pub fn moves(&self) -> Watched<Moves> {
+        self.moves.clone()
     }
 
     /// Requests to this node.

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weft_cluster::environment::Real;
-use weft_cluster::{Cluster, Members, NetworkView, Watcher};
+use weft_cluster::{Cluster, ClusterError, Members, NetworkView, Watcher};
 use weft_model::block::BlockRecord;
 use weft_model::pool::{FamilyRecord, PoolRecord};
-use weft_model::{Block, Endpoint, Network, NetworkName, NetworkSpec, NodeName};
+use weft_model::{
+    Block, Endpoint, Network, NetworkName, NetworkSpec, NodeName, Usage, UsageRecord,
+};
 use weft_store::{Expected, LocalStore, Op, Store, TxnOutcome, keys, typed};
 
 /// Longer than any test takes.
@@ -145,6 +147,47 @@ async fn removes_nodes_with_many_blocks(store: Arc<dyn Store>) {
     assert!(view.blocks.is_empty() && view.endpoints.is_empty());
 }
 
+/// The mark of a drained node outlives its agent's registrations, and only a person clears it.
+async fn drained_mark_outlives_registrations(store: Arc<dyn Store>) {
+    let cluster = cluster(store);
+    let node = cluster.node().clone();
+    assert!(matches!(
+        cluster.set_drained(&node, true).await,
+        Err(ClusterError::NoSuchNode { node: unknown, .. }) if unknown == node
+    ));
+    let before = cluster.register(None).await.unwrap();
+    assert!(!before.drained);
+    assert!(cluster.set_drained(&node, true).await.unwrap());
+    assert!(!cluster.set_drained(&node, true).await.unwrap(), "it is no change");
+    // Claims require the record as it was before.
+    let marked = cluster.register(None).await.unwrap();
+    assert!(marked.drained && marked.revision != before.revision);
+    for vtep in ["198.18.0.1", "198.18.0.2"] {
+        let vteps = [vtep.parse().unwrap()];
+        cluster.start_heartbeat(&vteps, Duration::from_secs(15)).await.unwrap();
+        let members = cluster.members().await.unwrap();
+        assert_eq!(members[&node].record.vteps, vteps);
+        assert!(members[&node].record.drained);
+    }
+    assert!(cluster.set_drained(&node, false).await.unwrap());
+    assert!(!cluster.register(None).await.unwrap().drained);
+}
+
+/// A report of use is written by nodes of the cluster only, and goes with its node.
+async fn reports_of_use_go_with_their_node(store: Arc<dyn Store>) {
+    let cluster = cluster(store);
+    let record = UsageRecord { counted: 7, networks: Usage::new() };
+    assert!(!cluster.publish_usage(&record).await.unwrap());
+    cluster.register(None).await.unwrap();
+    assert!(cluster.publish_usage(&record).await.unwrap());
+    assert_eq!(cluster.own_usage().await.unwrap(), Some(record.clone()));
+    let all = cluster.usage_records().await.unwrap();
+    assert_eq!(all.get(cluster.node()), Some(&record));
+    let node = cluster.node().clone();
+    cluster.remove_node(&node).await.unwrap();
+    assert_eq!(cluster.own_usage().await.unwrap(), None);
+}
+
 /// A test of each function with Consul.
 macro_rules! with_consul {
     ($($name:ident)*) => {
@@ -174,10 +217,14 @@ with_consul! {
     changes_wake_only_their_network
     members_follow_heartbeats
     removes_nodes_with_many_blocks
+    drained_mark_outlives_registrations
+    reports_of_use_go_with_their_node
 }
 
 // A single node follows no blocks.
 with_local_store! {
     members_follow_heartbeats
     removes_nodes_with_many_blocks
+    drained_mark_outlives_registrations
+    reports_of_use_go_with_their_node
 }

@@ -1,22 +1,22 @@
-//! Use of a network's addresses and blocks, as far as this node can know.
+//! Use of a network's addresses and blocks.
 //!
 //! The cluster knows who owns which block and which addresses are lent. How many addresses of a
-//! block are held only its owner knows.
+//! block are held its owner knows, and reports to the others some seconds later.
+
+mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::Serialize;
 use weft_allocator::claim::count_blocks;
-use weft_ledger::{Holder, Ledger};
+use weft_cluster::Stored;
 use weft_model::{
-    Block, Endpoint, HostNumber, Network, NetworkName, NodeName, Pool, PoolIndex, Subnet,
+    Block, BlockCounts, Endpoint, HostNumber, Network, NetworkName, NodeName, Pool, PoolIndex,
+    Subnet,
 };
 
-use weft_allocator::AllocatorError;
-use weft_cluster::{Cluster, Stored, networks};
-
-use crate::records::Files;
+pub use read::{Reports, counts, read, read_files};
 
 /// Use of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,18 +24,30 @@ use crate::records::Files;
 pub struct NetworkUsage {
     /// The network.
     pub network: NetworkName,
+    /// Origin of the numbers.
+    pub source: Source,
     /// Number of addresses for containers and hosts.
     pub addresses: u64,
-    /// Number of them in blocks that have an owner.
-    pub owned: u64,
+    /// Number of them in blocks that have an owner; absent if only this node's files were read.
+    pub owned: Option<u64>,
     /// Number of blocks that its pools are cut into.
     pub blocks_total: u64,
     /// Its pools.
     pub pools: Vec<PoolUsage>,
     /// The nodes that own blocks of it or have borrowed addresses.
     pub nodes: Vec<NodeUsage>,
-    /// The blocks that have an owner.
+    /// The blocks that have an owner; this node's alone if only its files were read.
     pub blocks: Vec<BlockUsage>,
+}
+
+/// Origin of a network's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// The cluster store, and this node's files.
+    Cluster,
+    /// This node's files alone: the cluster store could not be reached.
+    LocalFiles,
 }
 
 /// Ownership of a pool's addresses.
@@ -48,10 +60,10 @@ pub struct PoolUsage {
     pub subnets: Vec<Subnet>,
     /// Number of its addresses for containers and hosts.
     pub addresses: u64,
-    /// Number of them in blocks that have an owner.
-    pub owned: u64,
-    /// Number of them in blocks that have none.
-    pub unowned: u64,
+    /// Number of them in blocks that have an owner; absent if only this node's files were read.
+    pub owned: Option<u64>,
+    /// Number of them in blocks that have none; absent likewise.
+    pub unowned: Option<u64>,
 }
 
 /// A node's part of a network.
@@ -69,6 +81,35 @@ pub struct NodeUsage {
     /// Use of the addresses in its blocks.
     #[serde(flatten)]
     pub parts: Parts,
+    /// Origin of these numbers.
+    pub report: Report,
+    /// The time of the report, in seconds since 1970; absent for this node and without a report.
+    pub reported: Option<u64>,
+}
+
+/// Origin of what is known of the use of a node's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Report {
+    /// This node's own files.
+    Own,
+    /// The node's report. Its agent is alive, and reports each change within seconds.
+    Current,
+    /// The node's last report. Its agent is down; much may have changed since.
+    Stale,
+    /// There is no report.
+    Missing,
+}
+
+/// The report of a node, as the others have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// The time of the count, in seconds since 1970; absent for this node.
+    pub time: Option<u64>,
+    /// Its origin.
+    pub report: Report,
+    /// The counts.
+    pub counts: BTreeMap<Block, BlockCounts>,
 }
 
 /// Use of a block.
@@ -90,68 +131,48 @@ pub struct BlockUsage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parts {
-    /// Held by containers of the owner and by the owner itself; absent: only the owner knows.
+    /// Held by containers of the owner and by the owner itself; absent: the owner has not reported.
     pub held: Option<u64>,
+    /// Kept for identities whose containers are gone; absent likewise.
+    pub kept: Option<u64>,
     /// In use on other nodes.
     pub lent: u64,
-    /// To be had; absent: only the owner knows.
+    /// To be had; absent: the owner has not reported.
     pub free: Option<u64>,
 }
 
 impl Parts {
-    /// Number of addresses in use, if that is known.
+    /// Number of addresses that are not free, if that is known.
     pub fn used(&self) -> Option<u64> {
-        Some(self.held? + self.lent)
+        Some(self.held? + self.kept? + self.lent)
     }
 
     fn add(&mut self, other: Self) {
         self.held = self.held.zip(other.held).map(|(a, b)| a + b);
+        self.kept = self.kept.zip(other.kept).map(|(a, b)| a + b);
         self.free = self.free.zip(other.free).map(|(a, b)| a + b);
         self.lent += other.lent;
     }
 }
 
-/// Reads what the cluster and this node know of the use of `network`.
-pub async fn read(
-    cluster: &Cluster,
-    data_dir: &std::path::Path,
-    network: &Network,
-) -> Result<NetworkUsage, AllocatorError> {
-    let mut own = BTreeMap::new();
-    if let Some(cached) = networks::cached(data_dir, network.name())? {
-        let ledger = Ledger::open(data_dir, cached)?;
-        let lent = lent(&Files::read(&ledger)?, &ledger);
-        for (block, counts) in ledger.usage()? {
-            let lent = lent.get(&block).copied().unwrap_or(0);
-            let held = u64::from(counts.reserved).saturating_sub(lent);
-            let free = Some(u64::from(counts.free));
-            own.insert(block, Parts { held: Some(held), lent, free });
+impl From<BlockCounts> for Parts {
+    fn from(counts: BlockCounts) -> Self {
+        Self {
+            held: Some(counts.held.into()),
+            kept: Some(counts.kept.into()),
+            lent: counts.lent.into(),
+            free: Some(counts.free.into()),
         }
     }
-    let blocks = cluster.blocks(&network.id()).await?;
-    let endpoints = cluster.endpoints(&network.id()).await?;
-    Ok(of(network, &blocks, &endpoints, &own))
 }
 
-/// Number of addresses of each own block that are set aside for other nodes.
-fn lent(files: &Files, ledger: &Ledger) -> BTreeMap<Block, u64> {
-    let mut lent = BTreeMap::new();
-    for reservation in &files.reservations {
-        if matches!(reservation.holder, Holder::Lent { .. })
-            && let Some(block) = ledger.network().block_at(reservation.pool, reservation.host)
-        {
-            *lent.entry(block).or_default() += 1;
-        }
-    }
-    lent
-}
-
-/// Use of `network` from the store's entries and from what this node knows of its `own` blocks.
+/// Use of `network` from the store's entries and from what nodes report of their blocks. What a
+/// node reports of a block that is not its own any more does not count.
 pub fn of(
     network: &Network,
     blocks: &BTreeMap<Block, NodeName>,
     endpoints: &BTreeMap<IpAddr, Stored<Endpoint>>,
-    own: &BTreeMap<Block, Parts>,
+    reports: &BTreeMap<NodeName, Reported>,
 ) -> NetworkUsage {
     let mut lent: BTreeMap<Block, BTreeSet<HostNumber>> = BTreeMap::new();
     let mut borrowed: BTreeMap<&NodeName, BTreeSet<(PoolIndex, HostNumber)>> = BTreeMap::new();
@@ -171,10 +192,13 @@ pub fn of(
         addresses: network
             .pool(block.pool())
             .map_or(0, |pool| assignable(pool, block.first(), block.last())),
-        parts: own.get(block).copied().unwrap_or_else(|| {
-            let lent = lent.get(block).map_or(0, |hosts| hosts.len() as u64);
-            Parts { held: None, lent, free: None }
-        }),
+        parts: reports.get(node).and_then(|report| report.counts.get(block)).map_or_else(
+            || {
+                let lent = lent.get(block).map_or(0, |hosts| hosts.len() as u64);
+                Parts { held: None, kept: None, lent, free: None }
+            },
+            |counts| (*counts).into(),
+        ),
     };
     let blocks: Vec<BlockUsage> = blocks.iter().map(block_usage).collect();
 
@@ -184,7 +208,9 @@ pub fn of(
         blocks: 0,
         addresses: 0,
         borrowed: 0,
-        parts: Parts { held: Some(0), lent: 0, free: Some(0) },
+        parts: BlockCounts::default().into(),
+        report: reports.get(name).map_or(Report::Missing, |reported| reported.report),
+        reported: reports.get(name).and_then(|reported| reported.time),
     };
     for block in &blocks {
         let node = nodes.entry(&block.node).or_insert_with(|| unused(&block.node));
@@ -207,15 +233,16 @@ pub fn of(
                 pool: index,
                 subnets: pool.subnets().collect(),
                 addresses,
-                owned,
-                unowned: addresses.saturating_sub(owned),
+                owned: Some(owned),
+                unowned: Some(addresses.saturating_sub(owned)),
             }
         })
         .collect();
     NetworkUsage {
         network: network.name().clone(),
+        source: Source::Cluster,
         addresses: pools.iter().map(|pool| pool.addresses).sum(),
-        owned: pools.iter().map(|pool| pool.owned).sum(),
+        owned: Some(pools.iter().filter_map(|pool| pool.owned).sum()),
         blocks_total: count_blocks(network),
         pools,
         nodes,
@@ -251,86 +278,4 @@ pub fn assignable(pool: &Pool, from: HostNumber, to: HostNumber) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use weft_model::pool::{FamilyRecord, PoolRecord};
-    use weft_model::{NetworkSpec, Vni};
-    use weft_store::Revision;
-
-    fn network(pool: PoolRecord) -> Network {
-        NetworkSpec { pools: vec![pool], ..NetworkSpec::default() }
-            .to_network(&NetworkName::new("n").unwrap(), Vni::FIRST_AUTOMATIC)
-            .unwrap()
-    }
-
-    fn ipv4(subnet: &str) -> PoolRecord {
-        let family = FamilyRecord::new(subnet.parse().unwrap());
-        PoolRecord { ipv4: Some(family), ..PoolRecord::default() }
-    }
-
-    fn node(name: &str) -> NodeName {
-        NodeName::new(name).unwrap()
-    }
-
-    #[test]
-    fn counts_addresses_as_they_are_handed_out() {
-        let plain = ipv4("10.9.0.0/22");
-        let mut odd = ipv4("10.9.0.0/22");
-        odd.exclude = vec!["10.9.1.0/25".parse().unwrap(), "10.9.1.64/32".parse().unwrap()];
-        let mut ranged = ipv4("10.9.0.0/22");
-        if let Some(family) = &mut ranged.ipv4 {
-            family.range_start = Some("10.9.0.7".parse().unwrap());
-            family.range_end = Some("10.9.2.200".parse().unwrap());
-            family.gateway = Some("10.9.1.9".parse().unwrap());
-        }
-        let mut both = ipv4("10.9.0.0/22");
-        both.ipv6 = Some(FamilyRecord::new("fd00:9::/64".parse().unwrap()));
-        both.exclude = vec!["fd00:9::20/124".parse().unwrap()];
-        for record in [plain, odd, ranged, both] {
-            let network = network(record);
-            let (_, pool) = network.pools().next().unwrap();
-            for (from, to) in [(0, 1023), (0, 63), (64, 127), (250, 260), (960, 1023), (9, 9)] {
-                let one_by_one = (from..=to).filter(|h| pool.is_assignable(HostNumber::new(*h)));
-                let counted = assignable(pool, HostNumber::new(from), HostNumber::new(to));
-                assert_eq!(counted, one_by_one.count() as u64, "{from} to {to} of {pool:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn counts_addresses_of_vast_pool_at_once() {
-        let family = FamilyRecord::new("fd00:9::/64".parse().unwrap());
-        let network = network(PoolRecord { ipv6: Some(family), ..PoolRecord::default() });
-        let usage = of(&network, &BTreeMap::new(), &BTreeMap::new(), &BTreeMap::new());
-        assert_eq!(usage.addresses, (1 << 32) - 2, "the subnet's own and the gateway are left out");
-        assert_eq!((usage.owned, usage.pools[0].unowned), (0, usage.addresses));
-    }
-
-    #[test]
-    fn leaves_open_what_only_the_owner_knows() {
-        let network = network(ipv4("10.9.0.0/24"));
-        let blocks = BTreeMap::from([
-            ("0-0-4".parse().unwrap(), node("a")),
-            ("0-16-4".parse().unwrap(), node("b")),
-            ("0-32-4".parse().unwrap(), node("b")),
-        ]);
-        let lent = Endpoint {
-            node: node("c"),
-            mac: "02:42:0a:09:00:11".parse().unwrap(),
-            lender: Some(node("b")),
-            loan: None,
-        };
-        let endpoints = BTreeMap::from([(
-            "10.9.0.17".parse().unwrap(),
-            Stored { record: lent, revision: Revision::new(1) },
-        )]);
-        let parts = Parts { held: Some(2), lent: 1, free: Some(11) };
-        let own = BTreeMap::from([("0-0-4".parse().unwrap(), parts)]);
-        let usage = of(&network, &blocks, &endpoints, &own);
-        assert_eq!((usage.addresses, usage.owned, usage.pools[0].unowned), (253, 46, 207));
-        let [a, b, c] = &usage.nodes[..] else { panic!("{:?}", usage.nodes) };
-        assert_eq!((a.addresses, a.parts.used()), (14, Some(3)));
-        assert_eq!((b.blocks, b.addresses, b.parts.used(), b.parts.lent), (2, 32, None, 1));
-        assert_eq!((c.blocks, c.borrowed), (0, 1));
-    }
-}
+mod tests;

@@ -136,6 +136,20 @@ pub struct BlockRecord {
     pub generation: u64,
 }
 
+/// The record behind a request to hand a block over: `requests/<owner>/<network>/<block>`. The
+/// owner deletes it in the transaction that makes the block another node's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveRecord {
+    /// The node that is asked: the owner.
+    pub owner: crate::NodeName,
+    /// The node that is to own the block.
+    pub to: crate::NodeName,
+    /// Set by the owner if it does not hand the block over: the reason, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,8 +5,8 @@
 //! - [`numbers`]: numbers that pools and blocks are counted in.
 //! - [`pool`]: subnets, and how one *host number* gives an address in each family.
 //! - [`block`]: how a pool is cut into blocks, the unit that nodes own.
-//! - [`network`], [`node`], [`endpoint`], [`loan`], [`sticky`]: the records that every node reads
-//!   in the cluster store.
+//! - [`network`], [`node`], [`endpoint`], [`loan`], [`sticky`], [`usage`]: the records that every
+//!   node reads in the cluster store.
 //! - [`network_id`]: networks that have or had one name, told apart.
 //! - [`spec`]: what a user asks of a network.
 //! - [`device`]: names of the interfaces that weft makes on a node.
@@ -33,6 +33,7 @@ pub mod pool;
 pub mod spec;
 pub mod sticky;
 pub mod subnet;
+pub mod usage;
 pub mod vni;
 
 pub use block::Block;
@@ -48,6 +49,7 @@ pub use pool::{Addresses, Pool};
 pub use spec::NetworkSpec;
 pub use sticky::{Sticky, StickyId, StickyRecord};
 pub use subnet::Subnet;
+pub use usage::{BlockCounts, Usage, UsageRecord};
 pub use vni::Vni;
 
 /// A value that weft refuses, with the reason in words that name the value.

@@ -24,6 +24,10 @@ pub struct NodeRecord {
     /// True if the node is being removed from the cluster. Its agent clears this by coming back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// True if the node is to get no new addresses: it claims no blocks and borrows nothing. Set
+    /// and cleared by a person; the node itself keeps it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
     /// The release of weft that wrote the record.
     #[serde(default)]
     pub version: String,
@@ -57,6 +61,7 @@ mod tests {
             vteps: vec!["fd00::1".parse().unwrap(), "198.18.0.1".parse().unwrap()],
             port: VXLAN_PORT,
             removing: false,
+            drained: false,
             version: String::new(),
         };
         assert_eq!(node.vtep_for("198.18.0.2".parse().unwrap()), Some(node.vteps[1]));

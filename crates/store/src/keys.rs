@@ -15,7 +15,9 @@
 //! | `identities/<network id>/<id>` | address of a stable identity, found by the identity |
 //! | `sticky/<network id>/<block>/<id>` | the same, found by the block; both are written together |
 //! | `requests/<lender>/<network id>/<loan>` | request to borrow an address, and the answer |
+//! | `requests/<owner>/<network id>/<block>` | request to hand a block over to another node |
 //! | `revisions/<shard>/<network>/<group>` | written with each change in the group |
+//! | `usage/<node>` | how much of a node's blocks is in use; no node watches it |
 //!
 //! A `<network id>` is `<network>@<incarnation>`: what belongs to a network that was removed stays
 //! apart from what belongs to one that was made later under the same name.
@@ -243,6 +245,18 @@ pub fn request_of(key: &str) -> Option<(NodeName, NetworkId, LoanId)> {
     Some((canonical(lender)?, canonical(network)?, canonical(loan)?))
 }
 
+/// A request to hand a block over. It lies among the requests for loans, which the owner's agent
+/// watches, and its last segment is none that a loan can have.
+pub fn move_request(owner: &NodeName, network: &NetworkId, block: &Block) -> String {
+    format!("requests/{owner}/{network}/{block}")
+}
+
+/// The owner, the network and the block that `key` is about.
+pub fn move_request_of(key: &str) -> Option<(NodeName, NetworkId, Block)> {
+    let [owner, network, block] = segments(key, "requests/")?;
+    Some((canonical(owner)?, canonical(network)?, canonical(block)?))
+}
+
 /// Prefix of the revision keys of all shards.
 pub fn revisions_prefix() -> &'static str {
     "revisions/"
@@ -263,6 +277,22 @@ pub fn revision_of(key: &str) -> Option<(NetworkName, Group)> {
     let [shard, network, group] = segments(key, "revisions/")?;
     let (network, group) = (canonical(network)?, canonical(group)?);
     (shard == Shard::of(&network, group).to_string()).then_some((network, group))
+}
+
+/// Prefix of what all nodes report of their use.
+pub fn usage_prefix() -> &'static str {
+    "usage/"
+}
+
+/// Use of a node's blocks, as the node reports it.
+pub fn usage(node: &NodeName) -> String {
+    format!("usage/{node}")
+}
+
+/// The node that `key` is the report of.
+pub fn usage_of(key: &str) -> Option<NodeName> {
+    let [name] = segments(key, "usage/")?;
+    canonical(name)
 }
 
 /// The segments of `key` after `prefix`, if there are `N`.

@@ -149,6 +149,7 @@ mod tests {
             vteps,
             port: 4789,
             removing: false,
+            drained: false,
             version: String::new(),
         };
         Member { record, alive: true }

@@ -12,6 +12,11 @@ use crate::reservation::{Reservation, Sticky};
 use weft_files::{self as files, FileError};
 
 impl Ledger {
+    /// The addresses that are kept for identities.
+    pub fn all_kept(&self) -> Result<Vec<Reservation>, FileError> {
+        self.reservations_with(|name| matches!(HolderKey::parse(name), Some(HolderKey::Kept(_))))
+    }
+
     /// The address that is kept here for an identity.
     pub fn kept(&self, sticky: &Sticky) -> Result<Option<Reservation>, FileError> {
         let kept = self.kept_by_id(sticky.id())?;

@@ -28,6 +28,7 @@ fn all_keys() -> Vec<String> {
         sticky(&red(), &block_, StickyId::of("web-0")),
         request(&lender(), &red(), LoanId::new(0xab)),
         revision(&red().name, Group::of(&block_)),
+        usage(&lender()),
     ]
 }
 
@@ -49,6 +50,7 @@ fn layout_is_stable() {
     assert_eq!(all_keys()[8], "requests/host-1.example/red@0badcafe/00000000000000ab");
     let shard = Shard::of(&red().name, "0-1".parse().unwrap());
     assert_eq!(all_keys()[9], format!("revisions/{shard}/red/0-1"));
+    assert_eq!(all_keys()[10], "usage/host-1.example");
 }
 
 #[test]
@@ -66,8 +68,8 @@ fn keys_are_paths_and_none_is_a_directory_of_another() {
 fn every_key_lies_under_its_prefixes() {
     let (network, block_) = (red(), block_at("0-4096-6"));
     let group = Group::of(&block_);
-    let [net, _, vni, node, alive, block, endpoint, sticky, request, revision] =
-        <[String; 10]>::try_from(all_keys()).unwrap();
+    let [net, _, vni, node, alive, block, endpoint, sticky, request, revision, usage] =
+        <[String; 11]>::try_from(all_keys()).unwrap();
     for (key, prefix) in [
         (net, networks_prefix().to_owned()),
         (vni, vnis_prefix().to_owned()),
@@ -85,6 +87,7 @@ fn every_key_lies_under_its_prefixes() {
         (request, requests_of(&lender(), &network)),
         (revision.clone(), revisions_prefix().to_owned()),
         (revision, revisions_of_shard(Shard::of(&network.name, group))),
+        (usage, usage_prefix().to_owned()),
     ] {
         crate::txn::validate_prefix("test store", &prefix).unwrap();
         assert!(key.starts_with(&prefix), "{key} {prefix}");
@@ -107,6 +110,15 @@ fn keys_parse_back() {
     assert_eq!(sticky_of(&sticky(&red(), &block_, id)), Some((red(), block_, id)));
     let loan = LoanId::new(7);
     assert_eq!(request_of(&request(&lender(), &red(), loan)), Some((lender(), red(), loan)));
+    let moving = move_request(&lender(), &red(), &block_);
+    assert_eq!(move_request_of(&moving), Some((lender(), red(), block_)));
+    assert_eq!(
+        request_of(&moving),
+        None,
+        "it is no request for a loan, and older versions see none"
+    );
+    assert_eq!(move_request_of(&request(&lender(), &red(), loan)), None);
+    assert_eq!(usage_of(&usage(&lender())), Some(lender()));
     assert_eq!(revision_of(&revision(&red().name, group)), Some((red().name, group)));
 }
 
