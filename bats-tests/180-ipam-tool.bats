@@ -335,7 +335,7 @@ collect() {
     run weftctl a ipam release 10.9.0.200 --network red
     [[ $status == 1 && $output == *"no node owns its block"* ]] || fail "$output"
     run weftctl a ipam release 10.9.0.2 --network blue
-    [[ $status == 1 && $output == *"network blue does not exist"* ]] || fail "$output"
+    [[ $status == 1 && $output == *"there is no network blue in the Consul at "*"weftctl network list"* ]] || fail "$output"
 }
 
 @test "ipam check: finds a block that only the store gives to this node, and one that only the files do" {
@@ -490,5 +490,5 @@ collect() {
     stop_weftd b
     kill_machine b
     run weftctl a node remove b
-    assert_equal "$status $output" "0 node b is removed; 1 block and 0 endpoints came back"
+    assert_equal "$status $output" "0 node b is removed; 1 block and 0 borrowed addresses came back"
 }

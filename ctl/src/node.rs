@@ -30,9 +30,17 @@ async fn list(session: &Session) -> anyhow::Result<String> {
         .into_iter()
         .map(|(name, member)| Row { name, record: member.record, alive: member.alive })
         .collect();
+    output::note_if_none(session, &rows, "nodes");
     output::list(session.output, &rows, ["NODE", "VTEP", "PORT", "AGENT", "VERSION"], |row| {
         let vteps: Vec<String> = row.record.vteps.iter().map(ToString::to_string).collect();
-        let agent = if row.alive { "alive" } else { "down" };
+        let agent = if row.alive {
+            "alive"
+        } else if session.cluster.is_single_node() {
+            // One host alone needs no agent.
+            "–"
+        } else {
+            "down"
+        };
         [
             row.name.to_string(),
             vteps.join(", "),
@@ -64,7 +72,7 @@ async fn remove(session: &Session, node: NodeName) -> anyhow::Result<String> {
             "node {} is removed; {} and {} came back\n",
             removal.node,
             output::count(removal.blocks, "block"),
-            output::count(removal.endpoints, "endpoint")
+            output::count(removal.endpoints, "borrowed address")
         )),
     }
 }
