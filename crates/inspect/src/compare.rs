@@ -56,8 +56,8 @@ impl Records {
                 let is_note = !held.any(|held| self.block_of(held) == Some(*block))
                     && self.files.damaged.is_empty();
                 all.push(Difference {
-                    fix,
                     is_note,
+                    fix,
                     ..self.difference(Kind::BlockNotEntered, what, remedy)
                 });
             }
