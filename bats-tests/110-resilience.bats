@@ -118,11 +118,20 @@ teardown() {
     eventually 3 ping_from a one "$(cni_ip c first)"
 }
 
+# log_has HOST COUNT TEXT: the log of weftd has that many lines with the text.
+log_has() {
+    [[ $(grep -c "$3" "$WEFT_TEST_DIR/logs/$1.weftd.log") == "$2" ]]
+}
+
 @test "an agent goes on after Consul was away, with its peers reachable all the time" {
     stop_consul
+    eventually 5 log_has a 1 'keeping the last known state'
     sleep 1
     ping_from a one "$(cni_ip b one)"
+    # One outage, not one of each of its watches.
+    log_has a 1 'keeping the last known state' || fail "$(cat "$WEFT_TEST_DIR/logs/a.weftd.log")"
     restart_consul
+    eventually 15 log_has a 1 'answers again'
     add_host c
     write_node_config c
     start_weftd c

@@ -67,6 +67,33 @@ assert_gone() {
     done
 }
 
+@test "weftctl says that there is nothing, that it needs root, and that one host needs no agent" {
+    add_host empty
+    run weftctl empty node list
+    [[ $status == 0 && $output == *'there are no nodes in the local store in /var/lib/weft/store'* ]] || fail "$output"
+    run weftctl empty network list
+    [[ $status == 0 && $output == *'there are no networks in the local store'* ]] || fail "$output"
+    run weftctl empty --output json network list
+    assert_equal "$output" '[]'
+    add first
+    run weftctl a node list
+    [[ $status == 0 && ${lines[1]} == *' –  '* && $output != *down* ]] || fail "$output"
+    cni a DEL first eth0 "$RED"
+    run in_machine a setpriv --reuid 65534 --clear-groups "$WEFT_BIN_DIR/weftctl" ipam check
+    [[ $status == 1 && $output == *'Permission denied (os error 13); run weftctl as root' ]] || fail "$output"
+    run in_machine a "$WEFT_BIN_DIR/weftctl" --config /etc/weft/none.toml node list
+    [[ $output == *'/etc/weft/none.toml: it does not exist; create it, or leave --config out'* ]] || fail "$output"
+}
+
+@test "an MTU that contradicts the network's is told as that, also where it does not fit" {
+    add_container a fat
+    run cni a ADD fat eth0 "$(jq '.mtu = 9000' <<<"$RED")"
+    [[ $status != 0 ]]
+    assert_json .code 7
+    assert_json '.msg | contains("mtu 9000 is not what network red has (by the underlay)")' true
+    assert_json '.msg | contains("weftctl network extend")' false
+}
+
 @test "weftctl refuses what cannot be, and says which part of it" {
     refuse() {
         local words=$1
@@ -160,7 +187,7 @@ assert_gone() {
     weftctl a network create busy --subnet 10.7.0.0/24 --vni 5002
     add tenant "$conf"
     run weftctl a network remove busy
-    [[ $status != 0 && $output == *'network busy is in use: 1 containers on this node'* ]]
+    [[ $status != 0 && $output == *'network busy is in use: 1 container on this node'* ]]
     ping_from a tenant 10.7.0.1
     cni a DEL tenant eth0 "$conf"
     weftctl a network remove busy

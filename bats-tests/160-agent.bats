@@ -249,8 +249,9 @@ ticks_of() {
     weftctl a network create foreign --vni 6011 --subnet 10.71.0.0/24
     attach a foreign1 "$(jq -c 'del(.vni)' <<<"$conf")"
     run weftctl a network remove foreign
-    [[ $status != 0 && $output == *'1 containers on this node'* ]] || fail "$output"
-    weftctl a network remove --force foreign
+    [[ $status != 0 && $output == *'1 container on this node'* ]] || fail "$output"
+    run weftctl a network remove --force foreign
+    [[ $status == 0 && $output == *'still on this host: 1 container and wb6011; stop the containers'* ]] || fail "$output"
     sleep 0.5
     ping_from a foreign1 10.71.0.1
     cni a DEL foreign1 eth0 "$conf"

@@ -343,7 +343,7 @@ collect() {
     run weftctl a ipam release 10.9.0.200 --network red
     [[ $status == 1 && $output == *"no node owns its block"* ]] || fail "$output"
     run weftctl a ipam release 10.9.0.2 --network blue
-    [[ $status == 1 && $output == *"network blue does not exist"* ]] || fail "$output"
+    [[ $status == 1 && $output == *"there is no network blue in the Consul at "*"weftctl network list"* ]] || fail "$output"
 }
 
 @test "ipam check: finds a block that only the store gives to this node, and one that only the files do" {
@@ -351,7 +351,16 @@ collect() {
     BLOCKS=weft/v1/blocks/$(network_id red)/0-0
     block=$(block_of a)
     kv put "$BLOCKS/0-240-4" '{"node": "a"}'
-    assert_fixed blockNotEntered
+    # Nothing is lost: it is only to be taken up.
+    check a
+    [[ $status == 0 ]]
+    assert_json '.[].kind' blockNotEntered
+    assert_json '.[].state' note
+    check a --fix
+    [[ $status == 0 ]]
+    assert_found blockNotEntered fixed
+    check a
+    assert_equal "$status $output" "0 []"
     in_host a test -e "$DIR/blocks/0-240-4"
     kv delete "$BLOCKS/$block"
     assert_fixed blockNotOwned
@@ -367,6 +376,31 @@ collect() {
     assert_json 'any(.kind == "blockNotOwned" and .state == "fixed")' true
     assert_json 'any(.kind == "stranded" and .state == "left" and (.what | contains("one/eth0")))' true
     run ! in_host a test -e "$DIR/blocks/$block"
+}
+
+@test "ipam check: a definition that cannot be read is listed alone, and --fix reads it again and nothing else" {
+    local definition
+    definition=$(in_host a cat "$DIR/network.json")
+    remove_container a one
+    eventually 5 in_host a bash -c '! ip link show | grep -q wv'
+    in_host a truncate -s 20 "$DIR/network.json"
+    check a
+    [[ $status == 1 ]]
+    assert_json length 1
+    assert_found damagedFile
+    assert_json '.[0].what | contains("network.json is damaged")' true
+    # What it hid comes to light, and is not told as done.
+    check a --fix
+    [[ $status == 1 ]]
+    assert_json 'map("\(.kind) \(.state)") | join(", ")' "damagedFile fixed, sandboxGone left"
+    assert_equal "$(in_host a cat "$DIR/network.json")" "$definition"
+    in_host a rm "$DIR/network.json"
+    check a
+    [[ $status == 1 ]]
+    assert_json length 1
+    assert_json '.[0].what | contains("network.json is missing")' true
+    check a --fix
+    assert_fixed sandboxGone
 }
 
 @test "ipam check: devices that are missing are made again, and containers are connected to them again" {
@@ -464,5 +498,5 @@ collect() {
     stop_weftd b
     kill_machine b
     run weftctl a node remove b
-    assert_equal "$status $output" "0 node b is removed; 1 block and 0 endpoints came back"
+    assert_equal "$status $output" "0 node b is removed; 1 block and 0 borrowed addresses came back"
 }

@@ -41,6 +41,7 @@ pub(crate) fn start(program: &Path, ip: &str) -> Result<Daemon> {
 /// The cluster as the node called `node` sees it in the Consul at the URL `address`.
 pub(crate) fn connect(address: &str, prefix: &str, node: &str, data_dir: &Path) -> Result<Cluster> {
     let config = NodeConfig {
+        path: data_dir.join("weft.toml"),
         node: NodeName::new(node)?,
         underlay: Underlay::DefaultRoute,
         port: weft_model::node::VXLAN_PORT,

@@ -13,6 +13,7 @@ use weft_cluster::networks;
 use weft_datapath::netlink::Netlink;
 use weft_inspect::{Checked, Fixing, Force, Life, Released};
 use weft_inspect::{Difference, check, release};
+use weft_ledger::Holder;
 use weft_model::{NetworkName, NodeName};
 use weft_wiring::Host;
 
@@ -130,6 +131,9 @@ struct Release {
     address: IpAddr,
     network: NetworkName,
     holder: String,
+    /// The holder's use of the address, in words.
+    #[serde(skip)]
+    use_until_now: String,
     alive: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lender: Option<NodeName>,
@@ -143,11 +147,18 @@ async fn release(
     network: &NetworkName,
     force: Force,
 ) -> anyhow::Result<String> {
+    if networks::cached(&session.config.data_dir, network)?.is_none() {
+        crate::network::find(session, network).await?;
+    }
     let released = release::release_address(&host(session)?, network, address, force).await?;
     let row = |Released { holder, life, lender, kept }: Released| Release {
         address,
         network: network.clone(),
         holder: holder.to_string(),
+        use_until_now: match &holder {
+            Holder::Kept { sticky, .. } => format!("kept for {}", sticky.identity),
+            holder => format!("held by {holder}"),
+        },
         alive: match life {
             Life::Alive | Life::Unwired | Life::Deserted => Some(true),
             Life::Gone => Some(false),
@@ -161,10 +172,13 @@ async fn release(
         return output::json(&rows);
     }
     let mut text = String::new();
-    for Release { holder, alive, lender, kept, .. } in &rows {
+    for Release { holder, use_until_now, alive, lender, kept, .. } in &rows {
         let _ = match kept {
             None => {
-                writeln!(text, "address {address} of network {network} is free; {holder} held it")
+                writeln!(
+                    text,
+                    "address {address} of network {network} is free; it was {use_until_now}"
+                )
             }
             Some(kept) => writeln!(
                 text,

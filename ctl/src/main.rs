@@ -31,10 +31,27 @@ fn main() -> ExitCode {
             code
         }
         Err(error) => {
-            eprintln!("weftctl: {error:#}");
+            eprintln!("weftctl: {}", words(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each once, and a remedy where the user is not root.
+fn words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many errors say their cause themselves.
+        if !text.contains(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    // EACCES and EPERM. Consul's refusals have no number.
+    if ["(os error 13)", "(os error 1)"].iter().any(|denied| text.contains(denied)) {
+        text += "; run weftctl as root";
+    }
+    text
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<(String, ExitCode)> {
@@ -55,4 +72,21 @@ fn run(arguments: Arguments) -> anyhow::Result<(String, ExitCode)> {
         };
         Ok((text, ExitCode::SUCCESS))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_each_cause_once_and_says_that_root_is_needed() {
+        let denied = std::io::Error::from_raw_os_error(13);
+        let error = weft_files::FileError::io("read", "/run/weft/networks")(denied);
+        assert_eq!(
+            words(&error.into()),
+            "read /run/weft/networks: Permission denied (os error 13); run weftctl as root"
+        );
+        let error = anyhow::anyhow!("no answer").context("ask");
+        assert_eq!(words(&error), "ask: no answer");
+    }
 }

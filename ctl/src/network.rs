@@ -135,6 +135,7 @@ fn pools(asked: &Pools) -> anyhow::Result<Vec<PoolRecord>> {
 
 async fn list(session: &Session) -> anyhow::Result<String> {
     let networks = session.cluster.networks().await?;
+    output::note_if_none(session, &networks, "networks");
     output::list(
         session.output,
         &networks,
@@ -208,35 +209,54 @@ async fn remove(session: &Session, name: &NetworkName, how: Removal) -> anyhow::
         check_unused(session, &host, &network).await?;
     }
     session.cluster.remove_network(&network).await?;
+    let mut here = String::new();
     if host.remove_if_unused(&network).await? {
         session.cluster.leave_network(&network.id()).await?;
+    } else {
+        let containers =
+            output::count(containers_here(session, &host, &network).await?, "container");
+        let bridge = weft_model::device::bridge(network.vni());
+        here = format!(
+            "still on this host: {containers} and {bridge}; stop the containers, and weftd takes \
+             the rest away\n"
+        );
     }
     let left: Vec<String> =
         session.cluster.owners(&network.id()).await?.into_keys().map(|n| n.to_string()).collect();
-    Ok(match left.as_slice() {
+    let removed = match left.as_slice() {
         [] => format!("network {name} is removed\n"),
         nodes => format!(
             "network {name} is removed; its addresses stay those of node {} until weftd there has \
              left the network\n",
             nodes.join(", ")
         ),
-    })
+    };
+    Ok(removed + &here)
+}
+
+/// Count of this host's containers in the network.
+async fn containers_here(
+    session: &Session,
+    host: &Host,
+    network: &Network,
+) -> anyhow::Result<usize> {
+    let held = reservations(session, network)?;
+    let held = held.iter().filter(|r| matches!(r.holder, Holder::Attachment { .. })).count();
+    // Those whose addresses another IPAM plugin gave have no reservation.
+    Ok(held.max(host.ports(network).await?.len()))
 }
 
 /// Refuses while somebody may have a container in the network. Who holds what on another node only
 /// that node knows, so a block of another node's is reason enough.
 async fn check_unused(session: &Session, host: &Host, network: &Network) -> anyhow::Result<()> {
-    let held = reservations(session, network)?;
-    let held = held.iter().filter(|r| matches!(r.holder, Holder::Attachment { .. })).count();
-    // Those whose addresses another IPAM plugin gave have no reservation.
-    let here = held.max(host.ports(network).await?.len());
+    let here = containers_here(session, host, network).await?;
     let mut users = vec![];
     if here > 0 {
-        users.push(format!("{here} containers on this node"));
+        users.push(format!("{} on this node", output::count(here, "container")));
     }
     for (owner, blocks) in session.cluster.owners(&network.id()).await? {
         if &owner != session.cluster.node() {
-            users.push(format!("node {owner} owns {blocks} blocks"));
+            users.push(format!("node {owner} owns {}", output::count(blocks, "block")));
         }
     }
     // A node that borrows all its addresses owns no block.
@@ -246,7 +266,10 @@ async fn check_unused(session: &Session, host: &Host, network: &Network) -> anyh
     }
     for (node, addresses) in borrowed {
         if &node != session.cluster.node() {
-            users.push(format!("node {node} uses {addresses} addresses of others"));
+            users.push(format!(
+                "node {node} uses {} of others",
+                output::count(addresses, "address")
+            ));
         }
     }
     if users.is_empty() {

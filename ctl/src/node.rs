@@ -39,9 +39,17 @@ async fn list(session: &Session) -> anyhow::Result<String> {
         })
         .collect();
     let titles = ["NODE", "VTEP", "PORT", "AGENT", "STATE", "VERSION"];
+    output::note_if_none(session, &rows, "nodes");
     output::list(session.output, &rows, titles, |row| {
         let vteps: Vec<String> = row.record.vteps.iter().map(ToString::to_string).collect();
-        let agent = if row.alive { "alive" } else { "down" };
+        let agent = if row.alive {
+            "alive"
+        } else if session.cluster.is_single_node() {
+            // One host alone needs no agent.
+            "–"
+        } else {
+            "down"
+        };
         let state = match (row.record.removing, row.drained) {
             (true, _) => "removing",
             (false, true) => "drained",
@@ -117,7 +125,7 @@ async fn remove(session: &Session, node: NodeName) -> anyhow::Result<String> {
             "node {} is removed; {} and {} came back\n",
             removal.node,
             output::count(removal.blocks, "block"),
-            output::count(removal.endpoints, "endpoint")
+            output::count(removal.endpoints, "borrowed address")
         )),
     }
 }

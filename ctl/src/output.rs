@@ -5,6 +5,9 @@ use std::io::Write;
 use anyhow::Context;
 use clap::ValueEnum;
 use serde::Serialize;
+use weft_cluster::config::StoreConfig;
+
+use crate::Session;
 
 /// Form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -13,6 +16,19 @@ pub(crate) enum Format {
     Table,
     /// JSON for programs
     Json,
+}
+
+/// Says on standard error that there is none of a thing, where a table would be nothing but titles.
+pub(crate) fn note_if_none<T>(session: &Session, items: &[T], things: &str) {
+    if !items.is_empty() || session.output == Format::Json {
+        return;
+    }
+    let below = match &session.config.store {
+        StoreConfig::Consul(consul) => format!("below {} ", consul.prefix),
+        StoreConfig::Local { .. } => String::new(),
+    };
+    let store = session.cluster.store().describe();
+    eprintln!("weftctl: there are no {things} {below}in the {store}");
 }
 
 /// Renders `items` as JSON, or as the table that `row` makes of each.
@@ -56,10 +72,12 @@ pub(crate) fn table<const N: usize>(
 
 /// A number of things in words.
 pub(crate) fn count(number: usize, thing: &str) -> String {
-    match number {
-        1 => format!("1 {thing}"),
-        _ => format!("{number} {thing}s"),
-    }
+    let ending = match number {
+        1 => "",
+        _ if thing.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{number} {thing}{ending}")
 }
 
 /// Width of a bar, in characters.
@@ -98,6 +116,13 @@ mod tests {
         assert_eq!(bar(1, u64::MAX), "[#.........] 1 %");
         assert_eq!(bar(u64::MAX - 1, u64::MAX), "[#########.] 99 %");
         assert_eq!(bar(0, 0), "–");
+    }
+
+    #[test]
+    fn counts_agree_with_their_nouns() {
+        assert_eq!(count(1, "address"), "1 address");
+        assert_eq!(count(0, "address"), "0 addresses");
+        assert_eq!(count(2, "block"), "2 blocks");
     }
 
     #[test]

@@ -29,7 +29,7 @@ enum Definition {
     Unknown,
     /// The network was removed, or seems to be.
     Removed,
-    /// The store has another network of this name.
+    /// The store has another network of this name, or one that this cannot stand beside.
     Another(ClusterError),
     /// Its definition.
     Is(Network),
@@ -133,7 +133,11 @@ async fn ask(host: &Host, network: &Network) -> Result<Definition, WiringError> 
     match host.cluster().current(network).await {
         Ok((network, _)) => Ok(Definition::Is(network)),
         Err(ClusterError::Removed { .. }) => Ok(Definition::Removed),
-        Err(error @ ClusterError::AnotherNetwork { .. }) => Ok(Definition::Another(error)),
+        Err(
+            error @ (ClusterError::AnotherNetwork { .. }
+            | ClusterError::VniTaken { .. }
+            | ClusterError::Model(_)),
+        ) => Ok(Definition::Another(error)),
         Err(error) => Err(error.into()),
     }
 }

@@ -191,10 +191,10 @@ async fn isolate(
     let stranded = ledger.stranded()?;
     reported.retain(|holder| stranded.iter().any(|reservation| &reservation.holder == holder));
     for reservation in stranded {
-        if reported.insert(reservation.holder.clone()) {
-            report(host.cluster().node(), name, &reservation);
-        }
         if let Some(attachment) = reservation.holder.attachment(name) {
+            if reported.insert(reservation.holder.clone()) {
+                report(host.cluster().node(), name, &reservation);
+            }
             host.disconnect(&device::host_end(&attachment)).await?;
         } else {
             // The host takes another address below.

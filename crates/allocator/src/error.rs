@@ -31,6 +31,24 @@ pub enum AllocatorError {
         /// Its user.
         holder: String,
     },
+    /// The address of an identity lies in another node's block, and that node does not lend it now.
+    #[error(
+        "{identity} keeps its address {address} in network {network}, which is of a block of node \
+         {owner}, and that node does not lend it{reason}; it is given again once weftd runs on \
+         node {owner} and no container there has it"
+    )]
+    StickyElsewhere {
+        /// The identity.
+        identity: String,
+        /// Its address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+        /// The block's owner.
+        owner: NodeName,
+        /// The reason of that node, in words; may be empty.
+        reason: String,
+    },
     /// The caller has gone away.
     #[error("the caller of ADD for {holder} in network {network} is gone; nothing is reserved")]
     Unwanted {
@@ -272,6 +290,7 @@ impl AllocatorError {
         match self {
             Self::Cluster(error) => error.is_transient(),
             Self::StickyInUse { .. }
+            | Self::StickyElsewhere { .. }
             | Self::Exhausted { .. }
             | Self::Drained { .. }
             | Self::AddressTaken { .. }

@@ -22,7 +22,8 @@ pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), Alloca
         Err(
             error @ (ClusterError::Removed { .. }
             | ClusterError::AnotherNetwork { .. }
-            | ClusterError::VniTaken { .. }),
+            | ClusterError::VniTaken { .. }
+            | ClusterError::Model(_)),
         ) => {
             warn!("network {}: {error}", ledger.network().name());
             return Ok(());

@@ -54,9 +54,14 @@ pub async fn reserve(
                 info!("network {name}: {} has lost its address: {error}", sticky.identity);
             }
             Err(AllocatorError::AddressElsewhere { address, network, owner, reason, .. }) => {
-                let holder = format!("a container that node {owner} knows of{reason}");
                 let identity = sticky.identity.clone();
-                return Err(AllocatorError::StickyInUse { identity, address, network, holder });
+                return Err(AllocatorError::StickyElsewhere {
+                    identity,
+                    address,
+                    network,
+                    owner,
+                    reason,
+                });
             }
             Err(AllocatorError::AddressWithheld { .. }) => {}
             Err(error) => return Err(error),

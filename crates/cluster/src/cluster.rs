@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_model::NodeName;
 use weft_model::node::VXLAN_PORT;
-use weft_store::{Expected, Op, Revision, Store};
+use weft_store::{Expected, Op, Revision, Store, StoreError};
 
 use crate::config::NodeConfig;
 use crate::environment::Real;
@@ -33,7 +33,12 @@ impl Cluster {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ClusterError> {
         Ok(Self {
-            store: weft_store::open(&config.store, variable)?,
+            store: weft_store::open(&config.store, variable).map_err(|error| match error {
+                StoreError::Options { .. } => {
+                    ClusterError::Config { path: config.path.clone(), reason: error.to_string() }
+                }
+                error => error.into(),
+            })?,
             node: config.node.clone(),
             data_dir: Some(config.data_dir.clone()),
             port: config.port,

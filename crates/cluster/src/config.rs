@@ -29,6 +29,8 @@ const DEFAULT_SWEEP_GRACE: Duration = Duration::from_secs(60);
 /// The node's configuration, complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
+    /// The file that it is from; at the default path there may be none.
+    pub path: PathBuf,
     /// The node's name in the cluster.
     pub node: NodeName,
     /// The interface that carries the VXLAN packets.
@@ -88,17 +90,29 @@ impl NodeConfig {
         path: Option<&Path>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ClusterError> {
+        let is_argument = path.is_some();
         let named = path
             .map(Path::to_owned)
             .or_else(|| variable("WEFT_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from));
         let path = named.clone().unwrap_or_else(|| DEFAULT_PATH.into());
         let refuse = |reason: String| ClusterError::Config { path: path.clone(), reason };
+        let at = |config| Self { path: path.clone(), ..config };
         match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text).map_err(refuse),
+            Ok(text) => Self::parse(&text).map(at).map_err(refuse),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
-                Self::parse("").map_err(refuse)
+                Self::parse("").map(at).map_err(refuse)
             }
-            Err(error) => Err(refuse(error.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let otherwise = if is_argument {
+                    "leave --config out"
+                } else {
+                    "unset the variable WEFT_CONFIG"
+                };
+                Err(refuse(format!(
+                    "it does not exist; create it, or {otherwise} to use {DEFAULT_PATH}"
+                )))
+            }
+            Err(error) => Err(refuse(format!("read it: {error}"))),
         }
     }
 
@@ -130,6 +144,7 @@ impl NodeConfig {
             port => port.unwrap_or(VXLAN_PORT),
         };
         Ok(Self {
+            path: PathBuf::new(),
             node,
             underlay,
             port,
@@ -197,11 +212,32 @@ mod tests {
     }
 
     #[test]
+    fn options_of_the_store_that_cannot_be_used_are_faults_of_the_file() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("weft.toml");
+        for (line, reason) in [
+            ("address = \"ftp://x\"", "expected http://, https:// or unix://"),
+            ("address = \"https://x\"", "ca_file"),
+            ("token = \"a b\"", "characters that no token has"),
+        ] {
+            std::fs::write(&path, format!("[store]\ntype = \"consul\"\n{line}\n")).unwrap();
+            let config = NodeConfig::load(Some(&path), |_| None).unwrap();
+            let error = crate::Cluster::connect(&config, |_| None).err().unwrap();
+            assert!(error.is_configuration(), "{error}");
+            let error = error.to_string();
+            let start = format!("node configuration {}: ", path.display());
+            assert!(error.starts_with(&start) && error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
     fn a_file_that_was_named_must_be_there() {
         let missing = Path::new("/nonexistent/weft.toml");
-        assert!(NodeConfig::load(Some(missing), |_| None).is_err());
+        let error = NodeConfig::load(Some(missing), |_| None).unwrap_err().to_string();
+        assert!(error.contains("create it, or leave --config out"), "{error}");
         let variable = |name: &str| (name == "WEFT_CONFIG").then(|| missing.display().to_string());
         let error = NodeConfig::load(None, variable).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/weft.toml"), "{error}");
+        assert!(error.contains("unset the variable WEFT_CONFIG"), "{error}");
     }
 }

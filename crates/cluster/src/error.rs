@@ -41,10 +41,14 @@ pub enum ClusterError {
     },
     /// The configuration contradicts the network that exists.
     #[error(
-        "{key} {asked} is not what network {network} has ({stored}); change the configuration, add \
-         a subnet with `weftctl network extend`, or remove the network and create it again",
-        key = difference.key, asked = difference.asked,
-        stored = difference.stored
+        "{key} {asked} is not what network {network} has ({stored}); change the configuration, \
+         {other}remove the network and create it again", key = difference.key,
+        asked = difference.asked, stored = difference.stored,
+        other = if difference.key == "subnet" {
+            "add the subnet with `weftctl network extend`, or "
+        } else {
+            "or "
+        }
     )]
     Contradiction {
         /// The network.
@@ -235,9 +239,7 @@ pub enum ClusterError {
         store: String,
     },
     /// The network still has containers.
-    #[error(
-        "network {network} is in use: {users}; stop its containers first, or force the removal"
-    )]
+    #[error("network {network} is in use: {users}; stop its containers first, or use --force")]
     InUse {
         /// The network.
         network: NetworkName,

@@ -167,6 +167,10 @@ impl Cluster {
     /// Writes the definition of a network of this node into a store that has lost it.
     pub async fn write_back(&self, network: &Network) -> Result<(), ClusterError> {
         let id = network.id();
+        let existing = self.networks().await?;
+        if let Some(conflict) = existing.iter().find_map(|other| network.conflict_with(other)) {
+            return Err(conflict.into());
+        }
         let vni = keys::vni(network.vni());
         let mut ops = vec![
             Op::check(keys::removed(&id), Expected::Absent),

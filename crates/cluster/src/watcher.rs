@@ -11,12 +11,13 @@
 //! network is read completely from time to time.
 
 mod keeper;
+mod outage;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::debug;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use weft_model::{Network, NetworkId, NetworkName, NodeName};
@@ -27,6 +28,7 @@ use crate::Cluster;
 use crate::view::{self, Members, Moves, NetworkView, Requests};
 
 use keeper::{Event, Keeper};
+use outage::{Fault, Outage};
 
 /// Time for which one question to the store may stay open; the default of Consul too. When it is
 /// over, Consul answers with all entries although none has changed: at 1,000 nodes and 1,000
@@ -61,22 +63,19 @@ impl Watcher {
     /// Starts the watches. They end when the last clone is dropped. Called from within a runtime.
     pub fn start(cluster: &Cluster) -> Self {
         let (events, received) = mpsc::unbounded_channel();
-        let members = watch_members(cluster);
-        let definitions =
-            project(follow(cluster, keys::networks_prefix().to_owned()), |entries, _| {
-                view::read_networks(entries)
-            });
-        let asked = follow(cluster, keys::requests_to(cluster.node()));
+        let outage = Arc::new(Outage::default());
+        let follow = |prefix| follow(cluster, &outage, prefix);
+        let members = watch_members(&follow);
+        let definitions = project(follow(keys::networks_prefix().to_owned()), |entries, _| {
+            view::read_networks(entries)
+        });
+        let asked = follow(keys::requests_to(cluster.node()));
         let requests = project(asked.clone(), |entries, _| view::read_requests(entries));
         let moves = project(asked, |entries, _| view::read_moves(entries));
         // A single node has no other whose blocks it would have to know.
         if !cluster.is_single_node() {
             for shard in Shard::all() {
-                forward(
-                    shard,
-                    follow(cluster, keys::revisions_of_shard(shard)),
-                    events.downgrade(),
-                );
+                forward(shard, follow(keys::revisions_of_shard(shard)), events.downgrade());
             }
             tokio::spawn(Keeper::new(cluster.clone()).run(received));
         }
@@ -122,29 +121,20 @@ pub async fn changed<T>(watched: &mut Watched<T>) {
 }
 
 /// The entries below a prefix, followed for as long as a receiver lives.
-fn follow(cluster: &Cluster, prefix: String) -> Watched<Vec<Entry>> {
+fn follow(cluster: &Cluster, outage: &Arc<Outage>, prefix: String) -> Watched<Vec<Entry>> {
     let (sender, receiver) = watch::channel(None);
-    let cluster = cluster.clone();
+    let (cluster, mut fault) = (cluster.clone(), Fault::new(outage.clone(), prefix.clone()));
     tokio::spawn(async move {
         let mut backoff = Backoff::new();
-        let mut failing = false;
         while !sender.is_closed() {
             let following =
-                follow_until_error(&cluster, &prefix, &sender, &mut backoff, &mut failing);
+                follow_until_error(&cluster, &prefix, &sender, &mut backoff, &mut fault);
             let error = tokio::select! {
                 error = following => error,
                 () = sender.closed() => return,
             };
-            let delay = backoff.next_delay();
-            if !failing {
-                let seconds = delay.as_secs_f32();
-                warn!(
-                    "watching {prefix}: {error}; keeping the last known state, will retry in \
-                     {seconds:.1} s"
-                );
-                failing = true;
-            }
-            tokio::time::sleep(delay).await;
+            fault.begins(&error);
+            tokio::time::sleep(backoff.next_delay()).await;
         }
     });
     receiver
@@ -156,7 +146,7 @@ async fn follow_until_error(
     prefix: &str,
     sender: &watch::Sender<Option<Arc<Vec<Entry>>>>,
     backoff: &mut Backoff,
-    failing: &mut bool,
+    fault: &mut Fault,
 ) -> StoreError {
     let store = cluster.store();
     let mut listing = match store.list(prefix).await {
@@ -166,9 +156,7 @@ async fn follow_until_error(
     loop {
         let answered = Instant::now();
         backoff.reset();
-        if std::mem::take(failing) {
-            info!("watching {prefix}: the {} answers again", store.describe());
-        }
+        fault.ends(&store.describe());
         if lacks_some(sender, &listing.entries)
             && let Err(error) = cluster.check_store().await
         {
@@ -231,12 +219,11 @@ fn publish<T: PartialEq>(sender: &watch::Sender<Option<Arc<T>>>, value: T) {
 }
 
 /// Nodes with their records and heartbeats, from the two prefixes.
-fn watch_members(cluster: &Cluster) -> Watched<Members> {
-    let nodes = follow(cluster, keys::nodes_prefix().to_owned());
+fn watch_members(follow: &impl Fn(String) -> Watched<Vec<Entry>>) -> Watched<Members> {
+    let nodes = follow(keys::nodes_prefix().to_owned());
     let mut nodes = project(nodes, view::read_nodes);
-    let mut alive = project(follow(cluster, keys::alive_prefix().to_owned()), |entries, _| {
-        view::read_alive(entries)
-    });
+    let mut alive =
+        project(follow(keys::alive_prefix().to_owned()), |entries, _| view::read_alive(entries));
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         loop {

@@ -1,6 +1,7 @@
 //! Compares store, files and kernel of this node, and puts differences right.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::containers::{Containers, Links, host_end, links};
@@ -10,6 +11,8 @@ use crate::records::{Damaged, Files, Records};
 use weft_allocator::liveness::{Interface, Life};
 use weft_cluster::{ClusterError, networks};
 use weft_datapath::ports;
+use weft_files::FileError;
+use weft_ledger::layout::NetworkDir;
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Network, NetworkName, device};
 
@@ -48,15 +51,17 @@ pub async fn check(
     if fixing == Fixing::No || todo.is_empty() {
         return Ok(Checked { left: found, ..Checked::default() });
     }
-    let mut failures = vec![];
+    let (mut done, mut failures) = (vec![], vec![]);
     for fix in todo {
-        if let Err(error) = cure(host, name, &fix).await {
-            failures.push(error.to_string());
+        match cure(host, name, &fix).await {
+            Ok(()) => done.push(fix),
+            Err(error) => failures.push(error.to_string()),
         }
     }
     let left = compare_twice(host, name).await?;
     let is_left = |difference: &Difference| left.iter().any(|left| left.is_again(difference));
-    let fixed = found.into_iter().filter(|difference| !is_left(difference)).collect();
+    // Others that are not there any more went away by themselves.
+    let fixed = found.into_iter().filter(|d| done.contains(&d.fix) && !is_left(d)).collect();
     Ok(Checked { fixed, left, failures })
 }
 
@@ -83,25 +88,28 @@ async fn compare(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, Wir
             Err(error) => return Err(error.into()),
         },
         None => match host.cluster().network(name).await? {
-            Some((stored, _)) => stored,
+            Some((stored, _)) => match unread_definition(data_dir, &stored)? {
+                Some(difference) => return Ok(vec![difference]),
+                None => stored,
+            },
             None => return Ok(vec![]),
         },
     };
     let records = Records::read(host.cluster(), data_dir, &network).await?;
-    let mut all = records.compare();
     let containers = Containers::read(links(host).await?, &records.files);
+    // First what cannot be read: the rest is to be judged by it.
+    let damaged = records.files.damaged.iter();
+    let mut all: Vec<Difference> =
+        damaged.map(|damaged| damaged_reservation(&network, damaged, &containers)).collect();
+    all.extend(records.compare());
+    if !records.damage.is_empty() {
+        return Ok(all);
+    }
     let state = SegmentState::read(data_dir, name);
     for reservation in &records.files.reservations {
         let found = compare_container(host, &records, reservation, state.as_ref(), &containers);
         all.extend(found.await);
     }
-    all.extend(
-        records
-            .files
-            .damaged
-            .iter()
-            .map(|damaged| damaged_reservation(&network, damaged, &containers)),
-    );
     if let Some(state) = &state {
         if !host.is_intact(state).await? {
             all.push(devices(state));
@@ -109,6 +117,28 @@ async fn compare(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, Wir
         all.extend(compare_ports(host, &records, state, &containers.links).await?);
     }
     Ok(all)
+}
+
+/// The difference of a network that this node has a ledger of, and whose cached definition is
+/// damaged or missing: without it the ledger cannot be read, and says nothing of what it lacks.
+fn unread_definition(data_dir: &Path, stored: &Network) -> Result<Option<Difference>, WiringError> {
+    let dir = NetworkDir::new(data_dir, stored.name());
+    let what = match weft_files::json::load::<Network>(&dir.definition()) {
+        Err(error @ FileError::Damaged { .. }) => error.to_string(),
+        read => {
+            // One of another name counts as damaged too.
+            let has_ledger =
+                read?.is_some() || !weft_files::names_in(&dir.reservations())?.is_empty();
+            if !has_ledger {
+                return Ok(None);
+            }
+            format!("{} is missing or of another network", dir.definition().display())
+        }
+    };
+    let remedy = "nothing else of the network can be compared until weftd, the next container or \
+                  --fix has read it from the cluster store again";
+    let difference = Difference::new(stored, Kind::DamagedFile, what, remedy);
+    Ok(Some(Difference { fix: Fix::Define, ..difference }))
 }
 
 fn network_gone(host: &Host, network: &Network) -> Result<Difference, WiringError> {

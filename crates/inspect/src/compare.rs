@@ -51,7 +51,12 @@ impl Records {
                 let remedy = "nothing is lost: weftd, or the next container that needs room, takes \
                               it up again; --fix does it now";
                 let fix = Fix::Adopt(*block);
+                // After a reboot that is as it should be.
+                let mut held = self.files.reservations.iter();
+                let is_note = !held.any(|held| self.block_of(held) == Some(*block))
+                    && self.files.damaged.is_empty();
                 all.push(Difference {
+                    is_note,
                     fix,
                     ..self.difference(Kind::BlockNotEntered, what, remedy)
                 });
@@ -190,7 +195,9 @@ impl Records {
         endpoint: &Endpoint,
     ) -> Option<Difference> {
         let block = self.network.block_of(address).filter(|block| self.has(block))?;
-        if self.held_at(place).any(is_lent) {
+        // A reservation that cannot be read may be of it.
+        let may_be = |d: &Damaged| d.addresses.is_empty() || d.addresses.contains(&address);
+        if self.held_at(place).any(is_lent) || self.files.damaged.iter().any(may_be) {
             return None;
         }
         let node = &endpoint.node;

@@ -28,8 +28,8 @@ pub(crate) async fn apply(
     };
     let ledger = Ledger::open(data_dir, network.clone())?;
     match fix {
-        // The host's.
-        Fix::None | Fix::Repair | Fix::ReleaseUnwired(_) => {}
+        // The host's; and the definition, which is cached already.
+        Fix::None | Fix::Repair | Fix::ReleaseUnwired(_) | Fix::Define => {}
         Fix::Adopt(block) => {
             let lock = ownership::lock_claims(cluster, &ledger).await?;
             // It may have been given back since, and is not to be claimed again.

@@ -59,6 +59,8 @@ pub enum Kind {
 pub enum Fix {
     /// Nothing that can be done without an administrator's judgement.
     None,
+    /// Read the network's definition from the cluster store again.
+    Define,
     /// Enter the block.
     Adopt(Block),
     /// Take the unowned blocks again, strike out those that other nodes own.

@@ -105,6 +105,24 @@ fn enters_block_that_only_the_store_gives_to_this_node() {
 }
 
 #[test]
+fn block_without_reservations_that_is_not_entered_yet_is_a_note() {
+    let mut records = agreeing();
+    records.view.blocks.insert("0-32-4".parse().unwrap(), node("a"));
+    assert!(records.compare()[0].is_note, "so it is after a reboot");
+    records.files.reservations.push(held("c2", 40));
+    assert!(!records.compare()[0].is_note);
+}
+
+#[test]
+fn sets_nothing_aside_that_a_damaged_reservation_may_hold() {
+    let mut records = agreeing();
+    let endpoint = Stored { record: endpoint("b", 5), revision: Revision::new(5) };
+    records.view.endpoints.insert("10.9.0.5".parse().unwrap(), endpoint);
+    records.files.damaged.push(Damaged::of("/reservations/c2@eth0".into(), b""));
+    assert_eq!(records.compare(), []);
+}
+
+#[test]
 fn reports_block_unowned_or_owned_by_another_node() {
     let mut records = agreeing();
     records.view.endpoints.clear();

@@ -6,8 +6,9 @@
 //! numbers stand in consecutive slots, from the slot that the block's file names.
 //!
 //! The file holds nothing that cannot be made again from `blocks/` and `reservations/` but the
-//! order in which addresses were freed. It says `dirty` while a change is under way; a reader who
-//! finds it dirty, or not to be an index at all, rebuilds it ([`Index::rebuild`]).
+//! order in which addresses were freed, and the addresses of reservations that cannot be read. It
+//! says `dirty` while a change is under way; a reader who finds it dirty, or not to be an index at
+//! all, rebuilds it ([`Index::rebuild`]). It says `incomplete` if such a reservation has no slot.
 
 mod format;
 
@@ -79,7 +80,13 @@ impl Index {
 
     /// The bytes of an index with these slots, in this order. Free addresses queue up in the order
     /// in which `history` says they were freed; those that were never held come first.
-    pub(crate) fn rebuild(fresh: &[Fresh], history: &History, fingerprint: u64) -> Vec<u8> {
+    /// `incomplete`: a reservation exists that none of the slots is known to be held by.
+    pub(crate) fn rebuild(
+        fresh: &[Fresh],
+        history: &History,
+        fingerprint: u64,
+        incomplete: bool,
+    ) -> Vec<u8> {
         let mut records: Vec<Record> = fresh
             .iter()
             .map(|slot| Record {
@@ -114,6 +121,7 @@ impl Index {
             releases: records.iter().map(|record| record.freed).max().unwrap_or(0),
             fingerprint,
             dirty: false,
+            incomplete,
         };
         let mut bytes = header.encode().to_vec();
         bytes.extend(records.iter().flat_map(Record::encode));
@@ -123,6 +131,12 @@ impl Index {
     /// Counts of free and held addresses.
     pub(crate) fn counts(&self) -> Counts {
         Counts { free: self.header.free, reserved: self.header.reserved }
+    }
+
+    /// Returns whether an address that counts as free may be held by a reservation that cannot be
+    /// read.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.header.incomplete
     }
 
     /// The address that has been free for longest.

@@ -99,7 +99,7 @@ impl Reservation {
             return format!("host {} of pool {}", self.host, self.pool);
         }
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
-        addresses.join(" and ")
+        addresses.join(" with ")
     }
 }
 

@@ -107,7 +107,15 @@ impl Host {
         {
             return Ok(state);
         }
-        self.check_mtu(name, spec.mtu).await?;
+        if let Err(error) = self.check_mtu(name, spec.mtu).await {
+            // A network that exists has an MTU of its own.
+            let known = match networks::cached(data_dir, name)? {
+                Some(cached) => Some(cached),
+                None => self.cluster().network(name).await?.map(|(stored, _)| stored),
+            };
+            known.map_or(Ok(()), |known| networks::agree(&known, spec))?;
+            return Err(error);
+        }
         let network = match networks::resolve(data_dir, self.cluster(), name, spec).await {
             Err(error) if self.leave_if_superseded(name, &error).await? => {
                 networks::resolve(data_dir, self.cluster(), name, spec).await?

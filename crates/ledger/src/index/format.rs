@@ -54,6 +54,8 @@ pub(super) struct Header {
     pub(super) releases: u64,
     pub(super) fingerprint: u64,
     pub(super) dirty: bool,
+    /// A reservation exists that cannot be read and that no slot is known to be held by.
+    pub(super) incomplete: bool,
 }
 
 /// Place of a slot in the file, in bytes.
@@ -76,7 +78,7 @@ impl Header {
         }
         bytes[32..40].copy_from_slice(&self.releases.to_ne_bytes());
         bytes[40..48].copy_from_slice(&self.fingerprint.to_ne_bytes());
-        bytes[48] = u8::from(self.dirty);
+        bytes[48] = u8::from(self.dirty) | u8::from(self.incomplete) << 1;
         bytes
     }
 
@@ -93,7 +95,8 @@ impl Header {
             holes: short(28)?,
             releases: long(32)?,
             fingerprint: long(40)?,
-            dirty: bytes[48] != 0,
+            dirty: bytes[48] & !2 != 0,
+            incomplete: bytes[48] & 2 != 0,
         })
     }
 }

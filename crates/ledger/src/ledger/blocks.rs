@@ -43,6 +43,10 @@ impl Ledger {
     /// this may the block be given back to the cluster.
     pub fn remove_idle_block(&self, block: &Block) -> Result<bool, FileError> {
         let mut locked = self.lock()?;
+        // A reservation that cannot be read may be of an address in it.
+        if locked.unplaced()?.is_some() {
+            return Ok(false);
+        }
         let Some(base) = locked.base_of(block.pool(), block.first())? else {
             return Ok(false);
         };

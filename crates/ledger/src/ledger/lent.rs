@@ -137,6 +137,9 @@ impl Ledger {
         if self.reservation(holder)?.is_some() {
             return Ok(None);
         }
+        if locked.base_of(pool, host)?.is_some() {
+            locked.require_complete()?;
+        }
         let slot = locked.base_of(pool, host)?;
         if let Some(slot) = slot
             && locked.index.get(slot).map_err(self.index_error())?.state != State::Free

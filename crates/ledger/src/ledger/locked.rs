@@ -13,7 +13,8 @@ use weft_files::{self as files, FileError};
 
 impl Locked<'_> {
     /// The slot that a request comes down to, or why there is none.
-    pub(super) fn choose(&self, want: Want) -> Result<Result<Slot, Outcome>, FileError> {
+    pub(super) fn choose(&mut self, want: Want) -> Result<Result<Slot, Outcome>, FileError> {
+        self.require_complete()?;
         match want {
             Want::Exactly(pool, host) => self.slot_of(pool, host),
             Want::Any => Ok(self.index.oldest_free().ok_or(Outcome::NoRoom)),

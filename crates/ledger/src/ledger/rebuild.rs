@@ -1,12 +1,13 @@
 //! Making the index again from the blocks and the reservations.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use log::warn;
 use weft_files::{self as files, FileError};
 use weft_model::Block;
 
-use super::{Ledger, read_reservation};
+use super::{Ledger, Locked, read_reservation};
 use crate::holder::{HolderKey, hash};
 use crate::index::{Fresh, Index, State};
 
@@ -21,6 +22,7 @@ impl Ledger {
             fresh.iter().enumerate().map(|(i, f)| ((f.pool.get(), f.host.get()), i)).collect();
         let dir = self.dir.reservations();
         let mut claims = HashMap::new();
+        let mut incomplete = false;
         for name in files::names_in(&dir)? {
             let holder = hash(&name);
             let at = match read_reservation(&dir.join(&name)) {
@@ -29,10 +31,13 @@ impl Ledger {
                 Err(FileError::Damaged { path, reason }) => {
                     warn!("{} is damaged ({reason})", path.display());
                     let old = history.values();
-                    old.filter(|r| r.state == State::Reserved)
+                    let known = old
+                        .filter(|r| r.state == State::Reserved)
                         .find(|r| r.holder == holder)
                         .map(|r| (r.pool, r.host))
-                        .or_else(|| place_in(&files::read(&path).ok()??))
+                        .or_else(|| place_in(&files::read(&path).ok()??));
+                    incomplete |= known.is_none();
+                    known
                 }
                 Err(error) => return Err(error),
             };
@@ -45,7 +50,7 @@ impl Ledger {
                 }
             }
         }
-        let bytes = Index::rebuild(&fresh, &history, self.fingerprint);
+        let bytes = Index::rebuild(&fresh, &history, self.fingerprint, incomplete);
         let mut base = 0;
         for block in &blocks {
             self.put_block(block, base)?;
@@ -86,6 +91,40 @@ fn place_in(content: &[u8]) -> Option<(u8, u64)> {
         rest[..end].parse::<u64>().ok()
     };
     Some((number("\"pool\":")?.try_into().ok()?, number("\"host\":")?))
+}
+
+impl Locked<'_> {
+    /// Refuses to go on while a reservation exists whose address nothing tells: any address that
+    /// counts as free may be its container's.
+    pub(super) fn require_complete(&mut self) -> Result<(), FileError> {
+        let Some(path) = self.unplaced()? else { return Ok(()) };
+        let reason = "its address is unknown, since the index was lost too, and no other address \
+                      of the network is given out meanwhile: delete the container in its name, or \
+                      remove the file if that is gone";
+        Err(FileError::Damaged { path, reason: reason.into() })
+    }
+
+    /// The file of a reservation that cannot be read and that no slot is known to be held by.
+    /// Rebuilds an index that lacked one if all of them are gone, or can be read again.
+    pub(super) fn unplaced(&mut self) -> Result<Option<PathBuf>, FileError> {
+        if !self.index.is_incomplete() {
+            return Ok(None);
+        }
+        let dir = self.ledger.dir.reservations();
+        for name in files::names_in(&dir)? {
+            let path = dir.join(&name);
+            let is_damaged = matches!(read_reservation(&path), Err(FileError::Damaged { .. }));
+            if is_damaged {
+                let held = self.index.find_holder(hash(&name));
+                let place = files::read(&path)?.and_then(|content| place_in(&content));
+                if place.is_none() && held.map_err(self.ledger.index_error())?.is_none() {
+                    return Ok(Some(path));
+                }
+            }
+        }
+        self.index = self.ledger.rebuild()?;
+        Ok(None)
+    }
 }
 
 /// Precedence of two files that name one address: what was lent is in use elsewhere, and what is

@@ -190,6 +190,45 @@ fn a_damaged_reservation_without_an_index_keeps_the_address_that_it_still_names(
 }
 
 #[test]
+fn hands_out_no_address_while_a_damaged_reservation_has_an_unknown_one() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-16-4", "0-32-4"]);
+    let kept = fixture.reserve("a").unwrap();
+    let lost = fixture.reserve("b").unwrap();
+    let file = fixture.path("reservations/b@eth0");
+    fs::write(&file, "").unwrap();
+    fs::remove_file(fixture.path("index")).unwrap();
+
+    for want in [Want::Any, Want::Exactly(PoolIndex::new(0).unwrap(), HostNumber::new(30))] {
+        let error = fixture.ledger().reserve(&holder("c"), want, None).unwrap_err().to_string();
+        assert!(error.contains("b@eth0 is damaged (its address is unknown"), "{error}");
+    }
+    assert!(!fixture.ledger().remove_idle_block(&"0-32-4".parse().unwrap()).unwrap());
+    assert_eq!(fixture.reserve("a"), Some(kept.clone()), "has one already");
+    assert!(fixture.ledger().release(&holder("a")).unwrap().is_some(), "DEL works");
+
+    fixture.ledger().release(&holder("b")).unwrap();
+    assert!(!file.exists());
+    let all: Vec<String> = (0..32).map(|i| fixture.reserve(&format!("c{i}")).unwrap()).collect();
+    assert!(all.contains(&lost) && all.contains(&kept));
+    assert!(!fixture.ledger().remove_idle_block(&"0-32-4".parse().unwrap()).unwrap());
+}
+
+#[test]
+fn a_damaged_reservation_that_is_put_right_has_its_address_again() {
+    let fixture = Fixture::new("10.9.0.0/24", &["0-16-4"]);
+    let held = fixture.reserve("a").unwrap();
+    let file = fixture.path("reservations/a@eth0");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, "").unwrap();
+    fs::remove_file(fixture.path("index")).unwrap();
+    fixture.ledger().reserve(&holder("b"), Want::Any, None).unwrap_err();
+    fs::write(&file, whole).unwrap();
+    let all: Vec<String> = (0..15).map(|i| fixture.reserve(&format!("c{i}")).unwrap()).collect();
+    assert!(!all.contains(&held));
+    assert_eq!(fixture.reserve("d"), None);
+}
+
+#[test]
 fn a_change_of_the_definition_is_honoured() {
     let mut fixture = Fixture::new("10.9.0.0/24", &["0-16-4"]);
     let mut record = fixture.network.record().clone();

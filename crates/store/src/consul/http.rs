@@ -231,12 +231,12 @@ impl Client {
                 }
                 // The server closed the idle connection before the request was on its way.
                 Err(error) if error.is_canceled() || call.method == Method::GET => {}
-                Err(error) => return Err(self.unreachable(error.to_string())),
+                Err(error) => return Err(self.broken(&error)),
             }
         }
         let mut sender = self.connect(call.blocks).await?;
         let reply = self.exchange(&mut sender, call).await;
-        let reply = reply.map_err(|error| self.unreachable(error.to_string()))?;
+        let reply = reply.map_err(|error| self.broken(&error))?;
         if !call.blocks {
             *self.idle.lock().await = Some(Idle::new(sender));
         }
@@ -283,7 +283,7 @@ impl Client {
                 }
                 Endpoint::Tls { authority, name, connector } => {
                     let stream = connect_tcp(authority, keepalive).await;
-                    let stream = stream.map_err(|error| self.unreachable(error.to_string()))?;
+                    let stream = stream.map_err(|error| self.unconnected(error))?;
                     self.open(connector.connect(name.clone(), stream).await).await
                 }
             }
@@ -291,7 +291,7 @@ impl Client {
         // The name and each of its addresses have limits of their own.
         match timeout(NAME_TIMEOUT + 2 * CONNECT_TIMEOUT, connecting).await {
             Ok(sender) => sender,
-            Err(_) => Err(self.unreachable("no connection in time".into())),
+            Err(_) => Err(self.unconnected("none in time")),
         }
     }
 
@@ -303,15 +303,28 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = stream.map_err(|error| self.unreachable(error.to_string()))?;
+        let stream = stream.map_err(|error| self.unconnected(error))?;
         let shaken = handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = shaken.map_err(|error| self.unreachable(error.to_string()))?;
+        let (sender, connection) = shaken.map_err(|error| self.unconnected(error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 log::debug!("connection to Consul ended: {error}");
             }
         });
         Ok(sender)
+    }
+
+    /// The error of a connection that ended before the reply was there.
+    fn broken(&self, error: &hyper::Error) -> StoreError {
+        self.unreachable(format!("the connection ended before the answer came ({error})"))
+    }
+
+    /// The error of a connection that does not come about: whatever the cause, Consul is down or
+    /// elsewhere.
+    fn unconnected(&self, cause: impl fmt::Display) -> StoreError {
+        self.unreachable(format!(
+            "no connection ({cause}); is Consul up, and is `store.address` its address?"
+        ))
     }
 
     fn unreachable(&self, cause: String) -> StoreError {
@@ -358,7 +371,7 @@ async fn connect_to_any(authority: &str) -> std::io::Result<TcpStream> {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failure = Some(error),
             Err(_) => {
-                let waited = format!("{address} takes no connection");
+                let waited = format!("{address} does not answer");
                 failure = Some(std::io::Error::new(std::io::ErrorKind::TimedOut, waited));
             }
         }
