@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use weft_model::{Network, NetworkId, NetworkName, NodeName};
 use weft_store::keys::Shard;
-use weft_store::{Backoff, Entry, StoreError, keys};
+use weft_store::{Backoff, Cursor, Entry, Listing, StoreError, keys};
 
 use crate::Cluster;
 use crate::view::{self, Members, Moves, NetworkView, Requests};
@@ -32,7 +32,22 @@ use keeper::{Event, Keeper};
 /// over, Consul answers with all entries although none has changed: at 1,000 nodes and 1,000
 /// networks close to a megabyte. A connection whose other end is dead is found by probes of the
 /// store's client, long before.
+///
+/// A wait is also no longer than the agent has run. Consul does not notice that the client of a
+/// waiting question has gone: the connection counts until the question's time is over, against the
+/// 200 that Consul takes from one host (`limits.http_max_conns_per_client`; seen with 1.8.7). So
+/// what an agent leaves behind lasts no longer than it has run itself, and agents that start and
+/// end one after the other, however they end, leave at most twice what one has. It costs an agent
+/// seven answers more in its first five minutes.
 const WAIT: Duration = Duration::from_secs(300);
+
+/// The first waits of an agent.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// A wait that has lasted for so long was accepted. A store that answers lists proves nothing:
+/// Consul may refuse the connection for the wait. Would delays start over with each list, the
+/// agent's own retries could keep it out.
+const HELD: Duration = Duration::from_secs(2);
 
 /// Least time between two answers. A store in which much changes, or one that does not wait before
 /// it answers, would otherwise keep the agent busy with reading.
@@ -63,9 +78,7 @@ impl Watcher {
         let (events, received) = mpsc::unbounded_channel();
         let members = watch_members(cluster);
         let definitions =
-            project(follow(cluster, keys::networks_prefix().to_owned()), |entries, _| {
-                view::read_networks(entries)
-            });
+            project(follow(cluster, keys::networks_prefix().to_owned()), view::read_networks);
         let asked = follow(cluster, keys::requests_to(cluster.node()));
         let requests = project(asked.clone(), |entries, _| view::read_requests(entries));
         let moves = project(asked, |entries, _| view::read_moves(entries));
@@ -126,23 +139,27 @@ fn follow(cluster: &Cluster, prefix: String) -> Watched<Vec<Entry>> {
     let (sender, receiver) = watch::channel(None);
     let cluster = cluster.clone();
     tokio::spawn(async move {
-        let mut backoff = Backoff::new();
-        let mut failing = false;
+        let mut following = Following {
+            cluster: &cluster,
+            prefix: &prefix,
+            sender: &sender,
+            started: Instant::now(),
+            backoff: Backoff::new(),
+            failing: false,
+        };
         while !sender.is_closed() {
-            let following =
-                follow_until_error(&cluster, &prefix, &sender, &mut backoff, &mut failing);
             let error = tokio::select! {
-                error = following => error,
+                error = following.until_error() => error,
                 () = sender.closed() => return,
             };
-            let delay = backoff.next_delay();
-            if !failing {
+            let delay = following.backoff.next_delay();
+            if !following.failing {
                 let seconds = delay.as_secs_f32();
                 warn!(
                     "watching {prefix}: {error}; keeping the last known state, will retry in \
                      {seconds:.1} s"
                 );
-                failing = true;
+                following.failing = true;
             }
             tokio::time::sleep(delay).await;
         }
@@ -150,44 +167,73 @@ fn follow(cluster: &Cluster, prefix: String) -> Watched<Vec<Entry>> {
     receiver
 }
 
-/// Lists, then follows, until the store fails.
-async fn follow_until_error(
-    cluster: &Cluster,
-    prefix: &str,
-    sender: &watch::Sender<Option<Arc<Vec<Entry>>>>,
-    backoff: &mut Backoff,
-    failing: &mut bool,
-) -> StoreError {
-    let store = cluster.store();
-    let mut listing = match store.list(prefix).await {
-        Ok(listing) => listing,
-        Err(error) => return error,
-    };
-    loop {
-        let answered = Instant::now();
-        backoff.reset();
-        if std::mem::take(failing) {
-            info!("watching {prefix}: the {} answers again", store.describe());
-        }
-        if lacks_some(sender, &listing.entries)
-            && let Err(error) = cluster.check_store().await
-        {
-            // What an emptied store does not show is not gone: the last known state stands until
-            // nodes have written back what is their own.
-            debug!("watching {prefix}: {error}");
-            tokio::time::sleep(AFTER_LOSS).await;
-            listing = match store.list(prefix).await {
-                Ok(listing) => listing,
-                Err(error) => return error,
-            };
-            continue;
-        }
-        publish(sender, listing.entries);
-        tokio::time::sleep_until(answered + PACE).await;
-        listing = match store.next_listing(prefix, &listing.cursor, WAIT).await {
+/// A prefix that is followed.
+struct Following<'a> {
+    cluster: &'a Cluster,
+    prefix: &'a str,
+    sender: &'a watch::Sender<Option<Arc<Vec<Entry>>>>,
+    started: Instant,
+    backoff: Backoff,
+    failing: bool,
+}
+
+impl Following<'_> {
+    /// Lists, then follows, until the store fails.
+    async fn until_error(&mut self) -> StoreError {
+        let store = self.cluster.store();
+        let mut listing = match store.list(self.prefix).await {
             Ok(listing) => listing,
             Err(error) => return error,
         };
+        loop {
+            let answered = Instant::now();
+            if lacks_some(self.sender, &listing.entries)
+                && let Err(error) = self.cluster.check_store().await
+            {
+                // What an emptied store does not show is not gone: the last known state stands
+                // until nodes have written back what is their own.
+                debug!("watching {}: {error}", self.prefix);
+                tokio::time::sleep(AFTER_LOSS).await;
+                listing = match store.list(self.prefix).await {
+                    Ok(listing) => listing,
+                    Err(error) => return error,
+                };
+                continue;
+            }
+            publish(self.sender, listing.entries);
+            tokio::time::sleep_until(answered + PACE).await;
+            listing = match self.next(&listing.cursor).await {
+                Ok(listing) => listing,
+                Err(error) => return error,
+            };
+        }
+    }
+
+    /// The next listing.
+    async fn next(&mut self, cursor: &Cursor) -> Result<Listing, StoreError> {
+        let wait = self.started.elapsed().clamp(FIRST_WAIT, WAIT);
+        let mut next = self.cluster.store().next_listing(self.prefix, cursor, wait);
+        let next = match tokio::time::timeout(HELD, &mut next).await {
+            Ok(next) => next?,
+            Err(_) => {
+                self.succeeded();
+                next.await?
+            }
+        };
+        self.succeeded();
+        Ok(next)
+    }
+
+    /// Notes that the store serves a wait.
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        if std::mem::take(&mut self.failing) {
+            info!(
+                "watching {}: the {} answers again",
+                self.prefix,
+                self.cluster.store().describe()
+            );
+        }
     }
 }
 
