@@ -123,9 +123,9 @@ pub async fn run(
         heavy: Arc::default(),
     };
     let lease = heartbeat::Current::default();
-    let heartbeat = tokio::spawn(heartbeat::keep(agent.clone(), lease.clone()));
+    let mut heartbeat = tokio::spawn(heartbeat::keep(agent.clone(), lease.clone()));
     let ended = tokio::select! {
-        ended = heartbeat => ended.context("the task that keeps this node's record")?,
+        ended = &mut heartbeat => ended.context("the task that keeps this node's record")?,
         () = networks::connect(&agent, found.with_devices) => Ok(()),
         () = underlay::follow(&agent.host, netlink, agent.links.subscribe(), seen) => Ok(()),
         () = ownership::run(&agent, found.with_definition.clone()) => Ok(()),
@@ -138,6 +138,11 @@ pub async fn run(
         () = sweep::run(agent.host.clone()) => Ok(()),
         () = stop => Ok(()),
     };
+    // It would see the lease end, and register this node again.
+    if !heartbeat.is_finished() {
+        heartbeat.abort();
+        let _ = heartbeat.await;
+    }
     say_farewell(&agent.host, lease.take()).await;
     ended
 }

@@ -39,7 +39,7 @@ restart_consul() {
     eventually 20 consul_is_ready "${1:-consul}"
 }
 
-# launch_consul NAME: starts a server and does not wait.
+# launch_consul NAME: starts a server and does not wait. CONSUL_HCL, if set, is added to its configuration.
 launch_consul() {
     local dir=$WEFT_TEST_DIR/consul/$1 ip join=()
     ip=$(<"$dir/ip")
@@ -49,7 +49,8 @@ launch_consul() {
         "${join[@]}" -node="$1" -bind="$ip" -client="$ip" -data-dir="$dir/data" -log-level=warn -hcl '
             performance { raft_multiplier = 1 }
             ports { dns = -1 }
-            disable_update_check = true'
+            disable_update_check = true
+            '"${CONSUL_HCL-}"
 }
 
 # stop_consul [NAME]: kills the server; its data stays.

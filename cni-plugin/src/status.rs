@@ -2,14 +2,14 @@
 
 use weft_cni::{CniError, Request, code};
 use weft_ipam::request::{conf, network_name};
-use weft_wiring::selector;
+use weft_wiring::{SegmentState, selector};
 
 use crate::attachment::host;
 use crate::ipam::Ipam;
 
 /// Looks at what ADD needs.
 pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
-    network_name(request)?;
+    let network = network_name(request)?;
     conf(request)?;
     if let Some(ipam) = Ipam::of(request)? {
         ipam.call(request, None).await?;
@@ -23,7 +23,18 @@ pub(crate) async fn status(request: &Request) -> Result<(), CniError> {
     if let Err(error) = weft_datapath::underlay::find(host.netlink(), &selector).await {
         return Err(CniError::new(code::NOT_AVAILABLE, error.to_string()));
     }
-    if weft_cluster::agent::is_running(&host.config().data_dir) {
+    let data_dir = &host.config().data_dir;
+    if SegmentState::read(data_dir, &network).is_some_and(|state| state.lacks_address) {
+        return Err(CniError::new(
+            code::LIMITED_CONNECTIVITY,
+            format!(
+                "node {node} has no address of its own in network {network}: the one that it had \
+                 became another node's, and none is free; free one, or add a subnet with `weftctl \
+                 network extend`"
+            ),
+        ));
+    }
+    if weft_cluster::agent::is_running(data_dir) {
         return Ok(());
     }
     Err(CniError::new(

@@ -27,7 +27,7 @@ pub(crate) async fn run(session: &Session, command: BlockCommand) -> anyhow::Res
 
 async fn list(session: &Session, network: Option<NetworkName>) -> anyhow::Result<String> {
     let networks = match network {
-        None => session.cluster.networks().await?,
+        None => crate::network::all(session).await?,
         Some(name) => vec![crate::network::find(session, &name).await?],
     };
     let mut rows = vec![];

@@ -75,7 +75,7 @@ async fn check(
             BTreeSet::from([name])
         }
         None => {
-            let stored = session.cluster.networks().await?;
+            let stored = crate::network::all(session).await?;
             let here = networks::all_cached(data_dir)?;
             stored.iter().chain(&here).map(|network| network.name().clone()).collect()
         }

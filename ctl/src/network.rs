@@ -1,17 +1,18 @@
 //! `weftctl network`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
 use weft_cluster::ClusterError;
+use weft_cluster::catalogue::Catalogue;
 use weft_datapath::netlink::Netlink;
 use weft_inspect::usage::{self, NetworkUsage, Reports};
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::network::{Masquerade, Mode, NetworkRecord, Route};
 use weft_model::pool::{FamilyRecord, PoolRecord};
-use weft_model::{Network, NetworkName, NetworkSpec, NodeName, Subnet, Vni};
+use weft_model::{Network, NetworkId, NetworkName, NetworkSpec, NodeName, Subnet, Vni};
 use weft_wiring::Host;
 
 use crate::arguments::{CreateNetwork, ExtendNetwork, NetworkCommand, Pools, Switch};
@@ -28,6 +29,15 @@ pub(crate) async fn run(session: &Session, command: NetworkCommand) -> anyhow::R
             remove(session, &name, how).await
         }
     }
+}
+
+/// All networks whose records can be read. What the others are is told on standard error.
+pub(crate) async fn all(session: &Session) -> anyhow::Result<Vec<Network>> {
+    let Catalogue { networks, unreadable } = session.cluster.catalogue().await?;
+    for (name, fault) in unreadable {
+        eprintln!("weftctl: network {name} is left out: {fault}");
+    }
+    Ok(networks)
 }
 
 /// The network called `name`.
@@ -133,14 +143,39 @@ fn pools(asked: &Pools) -> anyhow::Result<Vec<PoolRecord>> {
     Ok(pools)
 }
 
+/// A network as listed.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Row {
+    Readable(Box<Network>),
+    /// One whose record cannot be read.
+    Unreadable {
+        name: NetworkName,
+        unreadable: String,
+    },
+}
+
 async fn list(session: &Session) -> anyhow::Result<String> {
-    let networks = session.cluster.networks().await?;
-    output::note_if_none(session, &networks, "networks");
+    let Catalogue { networks, unreadable } = session.cluster.catalogue().await?;
+    let readable = networks.into_iter().map(|network| Row::Readable(Box::new(network)));
+    let unreadable = unreadable
+        .into_iter()
+        .map(|(name, fault)| Row::Unreadable { name, unreadable: fault.to_string() });
+    let rows: Vec<Row> = readable.chain(unreadable).collect();
+    output::note_if_none(session, &rows, "networks");
     output::list(
         session.output,
-        &networks,
+        &rows,
         ["NETWORK", "VNI", "SUBNETS", "MODE", "MASQUERADE", "MTU"],
-        |network| {
+        |row| {
+            let network = match row {
+                Row::Readable(network) => network,
+                Row::Unreadable { name, unreadable } => {
+                    let unknown = || "?".to_owned();
+                    let (name, subnets) = (name.to_string(), format!("unreadable: {unreadable}"));
+                    return [name, unknown(), subnets, unknown(), unknown(), unknown()];
+                }
+            };
             let record = network.record();
             let subnets: Vec<String> = network.subnets().map(|s| s.to_string()).collect();
             [
@@ -202,9 +237,16 @@ enum Removal {
 }
 
 async fn remove(session: &Session, name: &NetworkName, how: Removal) -> anyhow::Result<String> {
-    let network = find(session, name).await?;
     let netlink = Netlink::open().context("open a netlink socket")?;
     let host = Host::new(session.config.clone(), session.cluster.clone(), netlink);
+    let network = match session.cluster.catalogue().await?.unreadable.remove(name) {
+        None => find(session, name).await?,
+        Some(_) if how == Removal::Forced => return remove_unreadable(session, &host, name).await,
+        Some(fault) => bail!(
+            "{fault}; nobody can tell where network {name} is in use; write the record again, or \
+             remove the network with --force"
+        ),
+    };
     if how == Removal::IfUnused {
         check_unused(session, &host, &network).await?;
     }
@@ -221,17 +263,7 @@ async fn remove(session: &Session, name: &NetworkName, how: Removal) -> anyhow::
              the rest away\n"
         );
     }
-    let left: Vec<String> =
-        session.cluster.owners(&network.id()).await?.into_keys().map(|n| n.to_string()).collect();
-    let removed = match left.as_slice() {
-        [] => format!("network {name} is removed\n"),
-        nodes => format!(
-            "network {name} is removed; its addresses stay those of node {} until weftd there has \
-             left the network\n",
-            nodes.join(", ")
-        ),
-    };
-    Ok(removed + &here)
+    Ok(removed(session, name, &[network.id()]).await? + &here)
 }
 
 /// Count of this host's containers in the network.
@@ -244,6 +276,46 @@ async fn containers_here(
     let held = held.iter().filter(|r| matches!(r.holder, Holder::Attachment { .. })).count();
     // Those whose addresses another IPAM plugin gave have no reservation.
     Ok(held.max(host.ports(network).await?.len()))
+}
+
+/// Removes a network whose record cannot be read.
+async fn remove_unreadable(
+    session: &Session,
+    host: &Host,
+    name: &NetworkName,
+) -> anyhow::Result<String> {
+    let Some(ids) = session.cluster.remove_unreadable(name).await? else {
+        bail!("the record of network {name} can be read again; try again");
+    };
+    // This node knows the network by its cache.
+    if let Some(network) = weft_cluster::networks::cached(&session.config.data_dir, name)?
+        && ids.contains(&network.id())
+        && host.remove_if_unused(&network).await?
+    {
+        session.cluster.leave_network(&network.id()).await?;
+    }
+    removed(session, name, &ids.into_iter().collect::<Vec<_>>()).await
+}
+
+/// The end of a removal, in words.
+async fn removed(
+    session: &Session,
+    name: &NetworkName,
+    ids: &[NetworkId],
+) -> anyhow::Result<String> {
+    let mut left = BTreeSet::new();
+    for id in ids {
+        left.extend(session.cluster.owners(id).await?.into_keys().map(|node| node.to_string()));
+    }
+    if left.is_empty() {
+        return Ok(format!("network {name} is removed\n"));
+    }
+    let nodes: Vec<String> = left.into_iter().collect();
+    Ok(format!(
+        "network {name} is removed; its addresses stay those of node {} until weftd there has left \
+         the network\n",
+        nodes.join(", ")
+    ))
 }
 
 /// Refuses while somebody may have a container in the network. Who holds what on another node only

@@ -80,7 +80,7 @@ struct Drain {
 async fn drain(session: &Session, node: NodeName, drained: bool) -> anyhow::Result<String> {
     let changed = session.cluster.set_drained(&node, drained).await?;
     let mut blocks = 0;
-    for network in session.cluster.networks().await? {
+    for network in crate::network::all(session).await? {
         blocks += session.cluster.owners(&network.id()).await?.get(&node).copied().unwrap_or(0);
     }
     let alive = session.cluster.is_alive(&node).await?;

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use log::{debug, error, info, warn};
 use tokio::sync::watch;
+use weft_allocator::AllocatorError;
 use weft_cluster::watcher::{self, Definitions, Watched};
 use weft_cluster::{ClusterError, networks};
 use weft_files::Inode;
 use weft_ledger::layout::NetworkDir;
 use weft_model::{Network, NetworkId, NetworkName};
+use weft_store::StoreError;
 use weft_wiring::{Host, SegmentState, WiringError, network_removal};
 
 use super::discovery;
@@ -142,6 +144,15 @@ async fn ask(host: &Host, network: &Network) -> Result<Definition, WiringError> 
     }
 }
 
+/// Returns whether the network's record is there and cannot be read. The watch has reported that,
+/// and shows when it can be read again.
+fn is_unreadable(error: &WiringError) -> bool {
+    let WiringError::Allocator(AllocatorError::Cluster(ClusterError::Store(error))) = error else {
+        return false;
+    };
+    matches!(error, StoreError::BadValue { .. })
+}
+
 /// Compares devices and rules with the definition and with what was noted of them.
 async fn pass(
     host: Arc<Host>,
@@ -159,9 +170,22 @@ async fn pass(
     };
     if differs {
         // The watch may be behind, so the store is asked before anything is made or removed.
-        definition = ask(&host, &state.network).await?;
+        let asked = ask(&host, &state.network).await;
         let Some(now) = noted() else { return Ok(Pass::Removed) };
         state = now;
+        definition = match asked {
+            Ok(definition) => definition,
+            Err(error) => {
+                // Without an answer, what was made is still what should be there.
+                if needs_check {
+                    host.repair(&state).await?;
+                }
+                if !is_unreadable(&error) {
+                    return Err(error);
+                }
+                return Ok(Pass::Done(noted().unwrap_or(state)));
+            }
+        };
     }
     match definition {
         Definition::Removed | Definition::Another(_) => {

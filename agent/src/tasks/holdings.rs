@@ -35,7 +35,9 @@ pub async fn run(agent: &Agent, mut known: watch::Receiver<BTreeSet<NetworkId>>)
     loop {
         let here = known.borrow_and_update().clone();
         let mut pause = pace::interval(agent, SLOW);
-        if let Some(definitions) = definitions.borrow_and_update().clone() {
+        // A value that stays borrowed while this waits would stop the thread for good that sets it.
+        let watched = definitions.borrow_and_update().clone();
+        if let Some(definitions) = watched {
             let is_drained = *agent.drained.borrow();
             let work = look(agent.host.clone(), definitions, here, is_drained);
             match off_thread::run(|| "looking for own blocks".to_owned(), work).await {

@@ -40,10 +40,13 @@ pub async fn run(agent: &Agent, known: watch::Receiver<BTreeSet<NetworkId>>) {
     networks::run("blocks", known, |id| keep(agent.clone(), id.clone())).await;
 }
 
-/// The block manager of a network, and the containers whose loss was reported.
+/// The block manager of a network, and what was reported.
 struct Work {
     manager: BlockManager,
+    /// The containers whose loss was reported.
     reported: BTreeSet<Holder>,
+    /// Set once it was reported that there is no address for the host.
+    lacks_address: bool,
     /// The blocks and loans of this node after the last round.
     own: (Vec<Block>, Vec<LoanId>),
 }
@@ -56,7 +59,8 @@ async fn keep(agent: Agent, id: NetworkId) {
     let policy = Policy { release_after: config.release_after };
     let cluster = agent.host.cluster().clone();
     let manager = BlockManager::new(cluster, data_dir.clone(), id.clone(), policy);
-    let mut work = Work { manager, reported: BTreeSet::new(), own: (vec![], vec![]) };
+    let mut work =
+        Work { manager, reported: BTreeSet::new(), lacks_address: false, own: (vec![], vec![]) };
     let mut reservations = agent.reservations.subscribe();
     let mut drained = agent.drained.clone();
     let mut own = None;
@@ -174,13 +178,14 @@ async fn round(
     if let Some(network) = definitions::cached(data_dir, name)? {
         let ledger = Ledger::open(data_dir, network)?;
         isolate(host, &ledger, &mut work.reported).await?;
+        move_host(host, &ledger, &mut work.lacks_address).await?;
         work.own = (ledger.blocks()?, ledger.loans()?);
     }
     Ok(done?)
 }
 
-/// Disconnects containers whose addresses belong to other nodes, and gives the host another address
-/// of its own if its own is among them. What was reported is not reported again.
+/// Disconnects containers whose addresses belong to other nodes, and frees the host's own address
+/// if it is among them. What was reported is not reported again.
 async fn isolate(
     host: &Host,
     ledger: &Ledger,
@@ -191,26 +196,57 @@ async fn isolate(
     let stranded = ledger.stranded()?;
     reported.retain(|holder| stranded.iter().any(|reservation| &reservation.holder == holder));
     for reservation in stranded {
-        if let Some(attachment) = reservation.holder.attachment(name) {
-            if reported.insert(reservation.holder.clone()) {
-                report(host.cluster().node(), name, &reservation);
-            }
-            host.disconnect(&device::host_end(&attachment)).await?;
-        } else {
-            // The host takes another address below.
+        let Some(attachment) = reservation.holder.attachment(name) else {
+            // The host takes another address; see `move_host`.
             free(ledger, &reservation, Reason::Superseded)?;
+            continue;
+        };
+        if reported.insert(reservation.holder.clone()) {
+            report(host.cluster().node(), name, &reservation);
         }
+        host.disconnect(&device::host_end(&attachment)).await?;
     }
-    let Some(state) = SegmentState::read(&host.config().data_dir, name) else { return Ok(()) };
-    if is_without_address(ledger, &state)? {
-        host.ensure(network, state.own_address()).await?;
+    Ok(())
+}
+
+/// Takes an address off the host that is not its own any more, and gives it another one as soon as
+/// there is one. `is_reported` says whether it was reported that there is none.
+async fn move_host(
+    host: &Host,
+    ledger: &Ledger,
+    is_reported: &mut bool,
+) -> Result<(), WiringError> {
+    let network = ledger.network();
+    let name = network.name();
+    let read = || SegmentState::read(&host.config().data_dir, name);
+    let Some(state) = read() else { return Ok(()) };
+    if !state.lacks_address {
+        if !has_foreign_address(ledger, &state)? {
+            *is_reported = false;
+            return Ok(());
+        }
+        // Another node may have given it to a container: it must not wait for the new one.
+        host.take_address_off(&state).await?;
+        let lost: Vec<String> = state.node_addresses.iter().map(|a| a.ip().to_string()).collect();
+        warn!(
+            "network {name}: this host's address {} belongs to another node now; it is taken off",
+            lost.join(", ")
+        );
+    }
+    if !host.ensure(network, OwnAddress::Reserved).await?.lacks_address {
         info!("network {name}: this host has another address now");
+        *is_reported = false;
+    } else if !std::mem::replace(is_reported, true) {
+        error!(
+            "network {name}: there is no address for this host; it takes one as soon as there is \
+             room: delete a container, or add a subnet with `weftctl network extend`"
+        );
     }
     Ok(())
 }
 
 /// Returns whether the host has an address in the network that it does not hold.
-fn is_without_address(ledger: &Ledger, state: &SegmentState) -> Result<bool, FileError> {
+fn has_foreign_address(ledger: &Ledger, state: &SegmentState) -> Result<bool, FileError> {
     if state.node_addresses.is_empty() || state.own_address() != OwnAddress::Reserved {
         return Ok(false);
     }

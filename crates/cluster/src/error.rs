@@ -56,6 +56,18 @@ pub enum ClusterError {
         /// The key and both its values.
         difference: Difference,
     },
+    /// The record of a network cannot be read, so its subnets are not known.
+    #[error(
+        "no network is made or extended while the subnets of network {network} cannot be told: \
+         {fault}; write the record again, or remove the network with `weftctl network remove \
+         --force {network}`"
+    )]
+    Unreadable {
+        /// The network.
+        network: NetworkName,
+        /// The fault of its record.
+        fault: StoreError,
+    },
     /// A VNI is another network's.
     #[error("vni {vni} belongs to network {owner}; choose another, or leave `vni` out")]
     VniTaken {

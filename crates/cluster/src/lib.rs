@@ -11,12 +11,14 @@
 //! - [`view`]: contents of the store, put together by one read.
 //! - [`watcher`]: the same, kept current by watches.
 //! - [`networks`]: definitions of networks, in the store and cached on the node.
+//! - [`catalogue`]: all networks in the store.
 //! - [`agent`]: whether the node's agent runs.
 //! - [`draining`]: nodes that are to get no new addresses.
 //! - [`usage`]: what nodes report of the use of their blocks.
 //! - [`environment`]: clock, timers and random numbers, real or simulated.
 
 pub mod agent;
+pub mod catalogue;
 pub mod cluster;
 pub mod config;
 pub mod draining;

@@ -16,10 +16,10 @@ use weft_model::{
 };
 use weft_store::{Entry, Expected, MAX_OPS, Op, Revision, TxnOutcome, keys, typed};
 
-use crate::{Cluster, ClusterError, view};
+use crate::{Cluster, ClusterError};
 
 /// Attempts when another process makes or extends a network at the same time.
-const CATALOGUE_TRIES: usize = 32;
+pub(crate) const CATALOGUE_TRIES: usize = 32;
 
 /// The definition that this node has cached, if any.
 pub fn cached(data_dir: &Path, name: &NetworkName) -> Result<Option<Network>, ClusterError> {
@@ -118,7 +118,7 @@ impl Cluster {
         self.network(name).await?.ok_or_else(|| self.no_such_network(name))
     }
 
-    fn no_such_network(&self, name: &NetworkName) -> ClusterError {
+    pub(crate) fn no_such_network(&self, name: &NetworkName) -> ClusterError {
         ClusterError::NoSuchNetwork { network: name.clone(), store: self.store().describe() }
     }
 
@@ -190,12 +190,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// All networks in the cluster store, by name.
-    pub async fn networks(&self) -> Result<Vec<Network>, ClusterError> {
-        let entries = self.store().list(keys::networks_prefix()).await?.entries;
-        Ok(view::read_networks(&entries).into_values().collect())
-    }
-
     /// Makes the network that `spec` describes, or returns the one that exists by that name if it
     /// agrees with `spec`.
     pub async fn create_network(
@@ -207,11 +201,13 @@ impl Cluster {
         for _ in 0..CATALOGUE_TRIES {
             // Two networks that are made at once must not overlap either.
             let catalogue = self.store().get(keys::catalogue()).await?.entry;
-            let existing = self.networks().await?;
+            let all = self.catalogue().await?;
+            let existing = all.networks.clone();
             if let Some(network) = existing.iter().find(|network| network.name() == name) {
                 agree(network, spec)?;
                 return Ok(network.clone());
             }
+            all.require_complete()?;
             let incarnation = Incarnation::of(self.environment().random());
             let vni = self.free_vni(incarnation).await?;
             let network = spec.to_network(name, vni)?.with_incarnation(incarnation);
@@ -243,12 +239,14 @@ impl Cluster {
         for _ in 0..CATALOGUE_TRIES {
             // A network that is made at the same time must not overlap the new pools.
             let catalogue = self.store().get(keys::catalogue()).await?.entry;
-            let existing = self.networks().await?;
+            let all = self.catalogue().await?;
+            let existing = all.networks.clone();
             let (network, revision) = self.existing_network(name).await?;
             let extended = network.extended(pools)?;
             if extended == network {
                 return Ok(network);
             }
+            all.require_complete()?;
             let mut others = existing.iter().filter(|other| other.name() != name);
             if let Some(conflict) = others.find_map(|other| extended.conflict_with(other)) {
                 return Err(conflict.into());
@@ -415,6 +413,6 @@ fn counted(entry: Option<Entry>) -> Result<Op, ClusterError> {
 }
 
 /// The network that an entry gives a VNI to.
-fn vni_owner(entry: &Entry) -> Option<NetworkId> {
+pub(crate) fn vni_owner(entry: &Entry) -> Option<NetworkId> {
     typed::decode::<String>(entry).ok()?.parse().ok()
 }

@@ -99,11 +99,13 @@ impl Cluster {
                 // An earlier removal may have been cut short after the record was gone.
                 return Ok(Guard { record: Op::check(key, Expected::Absent), heartbeat });
             };
-            // One that cannot be read is replaced by one that can.
-            let record: NodeRecord = typed::decode(&entry).unwrap_or_else(|_| self.own_record(&[]));
-            if record.removing {
-                return Ok(Guard { record: unchanged(key, entry.revision), heartbeat });
-            }
+            let record = match typed::decode::<NodeRecord>(&entry) {
+                Ok(record) if !record.removing => record,
+                // With one that cannot be read the node cannot claim either, before its agent has
+                // written it again. It stays as it is: nothing tells which machine it is of, and
+                // should the removal be cut short, any other would take the name from that one.
+                _ => return Ok(Guard { record: unchanged(key, entry.revision), heartbeat }),
+            };
             let marked = typed::encode(&NodeRecord { removing: true, ..record })?;
             let expected = Expected::Revision(entry.revision);
             self.store().compare_and_set(&key, expected, marked).await?;

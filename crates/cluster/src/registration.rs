@@ -68,8 +68,15 @@ impl Cluster {
         let store = self.store();
         let lease = store.grant_lease(&format!("weftd on {}", self.node()), ttl).await?;
         let value = typed::encode(&self.machine_id())?;
-        if store.put_leased(&keys::alive(self.node()), value, &lease).await? {
-            return Ok(lease);
+        match store.put_leased(&keys::alive(self.node()), value, &lease).await {
+            Ok(true) => return Ok(lease),
+            Ok(false) => {}
+            Err(error) => {
+                // The next attempt is granted one of its own: without the right to write the key,
+                // each would leave one behind. What fails here ends by itself.
+                let _ = store.revoke_lease(&lease).await;
+                return Err(error.into());
+            }
         }
         Err(ClusterError::LeaseEnded { node: self.node().clone(), store: store.describe() })
     }

@@ -240,15 +240,24 @@ pub(crate) fn read_nodes(
     entries: &[Entry],
     known: Option<&BTreeMap<NodeName, NodeRecord>>,
 ) -> BTreeMap<NodeName, NodeRecord> {
-    let (records, unreadable) = decode(entries, keys::node_of);
-    let mut nodes: BTreeMap<NodeName, NodeRecord> =
-        records.into_iter().map(|(name, stored)| (name, stored.record)).collect();
-    for name in unreadable {
-        if let Some(record) = known.and_then(|known| known.get(&name)) {
-            nodes.insert(name, record.clone());
+    last_known(entries, keys::node_of, known)
+}
+
+/// Records by their entries; of those that cannot be read, the `known` ones.
+fn last_known<K: Ord, R: DeserializeOwned + Clone>(
+    entries: &[Entry],
+    key: impl Fn(&str) -> Option<K>,
+    known: Option<&BTreeMap<K, R>>,
+) -> BTreeMap<K, R> {
+    let (records, unreadable) = decode(entries, key);
+    let mut all: BTreeMap<K, R> =
+        records.into_iter().map(|(key, stored)| (key, stored.record)).collect();
+    for key in unreadable {
+        if let Some(record) = known.and_then(|known| known.get(&key)) {
+            all.insert(key, record.clone());
         }
     }
-    nodes
+    all
 }
 
 /// Nodes with a heartbeat.
@@ -276,10 +285,12 @@ pub(crate) fn read_moves(entries: &[Entry]) -> Moves {
     moves
 }
 
-/// Network definitions by their entries.
-pub(crate) fn read_networks(entries: &[Entry]) -> BTreeMap<NetworkName, Network> {
-    let definitions = read(entries, keys::network_of).into_iter();
-    definitions.map(|(name, stored)| (name, stored.record)).collect()
+/// Network definitions by their entries; of those that cannot be read, the `known` ones.
+pub(crate) fn read_networks(
+    entries: &[Entry],
+    known: Option<&BTreeMap<NetworkName, Network>>,
+) -> BTreeMap<NetworkName, Network> {
+    last_known(entries, keys::network_of, known)
 }
 
 /// Nodes with their records and heartbeats.
@@ -329,6 +340,9 @@ fn decode<K: Ord, R: DeserializeOwned>(
 mod tests {
     use super::*;
 
+    const RED: &str =
+        r#"{"name": "red", "vni": 10000, "pools": [{"ipv4": {"subnet": "10.9.0.0/16"}}]}"#;
+
     fn entry(key: &str, value: &str) -> Entry {
         Entry { key: key.into(), value: value.into(), revision: Revision::new(1) }
     }
@@ -365,6 +379,12 @@ mod tests {
         let bad = [entry("nodes/a", "{}"), entry("nodes/b", "{}")];
         assert_eq!(read_nodes(&bad, Some(&known)), known);
         assert!(read_nodes(&[], Some(&known)).is_empty(), "a key that is gone is gone");
+        let red = entry("networks/red", RED);
+        let known = read_networks(&[red], None);
+        assert_eq!(known.len(), 1);
+        let bad = [entry("networks/red", "{}"), entry("networks/blue", "{}")];
+        assert_eq!(read_networks(&bad, Some(&known)), known);
+        assert!(read_networks(&[], Some(&known)).is_empty(), "a key that is gone is gone");
         let block = entry("blocks/red@00000000/0-0/0-0-6", r#"{"node":"a"}"#);
         let known = read_owners(&[block], &BTreeMap::new());
         let bad = [entry("blocks/red@00000000/0-0/0-0-6", "{}")];

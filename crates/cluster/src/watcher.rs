@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use weft_model::{Network, NetworkId, NetworkName, NodeName};
 use weft_store::keys::Shard;
-use weft_store::{Backoff, Entry, StoreError, keys};
+use weft_store::{Backoff, Cursor, Entry, Listing, StoreError, keys};
 
 use crate::Cluster;
 use crate::view::{self, Members, Moves, NetworkView, Requests};
@@ -34,7 +34,22 @@ use outage::{Fault, Outage};
 /// over, Consul answers with all entries although none has changed: at 1,000 nodes and 1,000
 /// networks close to a megabyte. A connection whose other end is dead is found by probes of the
 /// store's client, long before.
+///
+/// A wait is also no longer than the agent has run. Consul does not notice that the client of a
+/// waiting question has gone: the connection counts until the question's time is over, against the
+/// 200 that Consul takes from one host (`limits.http_max_conns_per_client`; seen with 1.8.7). So
+/// what an agent leaves behind lasts no longer than it has run itself, and agents that start and
+/// end one after the other, however they end, leave at most twice what one has. It costs an agent
+/// seven answers more in its first five minutes.
 const WAIT: Duration = Duration::from_secs(300);
+
+/// The first waits of an agent.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// A wait that has lasted for so long was accepted. A store that answers lists proves nothing:
+/// Consul may refuse the connection for the wait. Would delays start over with each list, the
+/// agent's own retries could keep it out.
+const HELD: Duration = Duration::from_secs(2);
 
 /// Least time between two answers. A store in which much changes, or one that does not wait before
 /// it answers, would otherwise keep the agent busy with reading.
@@ -66,9 +81,7 @@ impl Watcher {
         let outage = Arc::new(Outage::default());
         let follow = |prefix| follow(cluster, &outage, prefix);
         let members = watch_members(&follow);
-        let definitions = project(follow(keys::networks_prefix().to_owned()), |entries, _| {
-            view::read_networks(entries)
-        });
+        let definitions = project(follow(keys::networks_prefix().to_owned()), view::read_networks);
         let asked = follow(keys::requests_to(cluster.node()));
         let requests = project(asked.clone(), |entries, _| view::read_requests(entries));
         let moves = project(asked, |entries, _| view::read_moves(entries));
@@ -123,59 +136,89 @@ pub async fn changed<T>(watched: &mut Watched<T>) {
 /// The entries below a prefix, followed for as long as a receiver lives.
 fn follow(cluster: &Cluster, outage: &Arc<Outage>, prefix: String) -> Watched<Vec<Entry>> {
     let (sender, receiver) = watch::channel(None);
-    let (cluster, mut fault) = (cluster.clone(), Fault::new(outage.clone(), prefix.clone()));
+    let (cluster, fault) = (cluster.clone(), Fault::new(outage.clone(), prefix.clone()));
     tokio::spawn(async move {
-        let mut backoff = Backoff::new();
+        let mut following = Following {
+            cluster: &cluster,
+            prefix: &prefix,
+            sender: &sender,
+            started: Instant::now(),
+            backoff: Backoff::new(),
+            fault,
+        };
         while !sender.is_closed() {
-            let following =
-                follow_until_error(&cluster, &prefix, &sender, &mut backoff, &mut fault);
             let error = tokio::select! {
-                error = following => error,
+                error = following.until_error() => error,
                 () = sender.closed() => return,
             };
-            fault.begins(&error);
-            tokio::time::sleep(backoff.next_delay()).await;
+            following.fault.begins(&error);
+            tokio::time::sleep(following.backoff.next_delay()).await;
         }
     });
     receiver
 }
 
-/// Lists, then follows, until the store fails.
-async fn follow_until_error(
-    cluster: &Cluster,
-    prefix: &str,
-    sender: &watch::Sender<Option<Arc<Vec<Entry>>>>,
-    backoff: &mut Backoff,
-    fault: &mut Fault,
-) -> StoreError {
-    let store = cluster.store();
-    let mut listing = match store.list(prefix).await {
-        Ok(listing) => listing,
-        Err(error) => return error,
-    };
-    loop {
-        let answered = Instant::now();
-        backoff.reset();
-        fault.ends(&store.describe());
-        if lacks_some(sender, &listing.entries)
-            && let Err(error) = cluster.check_store().await
-        {
-            // What an emptied store does not show is not gone: the last known state stands until
-            // nodes have written back what is their own.
-            debug!("watching {prefix}: {error}");
-            tokio::time::sleep(AFTER_LOSS).await;
-            listing = match store.list(prefix).await {
-                Ok(listing) => listing,
-                Err(error) => return error,
-            };
-            continue;
-        }
-        publish(sender, listing.entries);
-        tokio::time::sleep_until(answered + PACE).await;
-        listing = match store.next_listing(prefix, &listing.cursor, WAIT).await {
+/// A prefix that is followed.
+struct Following<'a> {
+    cluster: &'a Cluster,
+    prefix: &'a str,
+    sender: &'a watch::Sender<Option<Arc<Vec<Entry>>>>,
+    started: Instant,
+    backoff: Backoff,
+    fault: Fault,
+}
+
+impl Following<'_> {
+    /// Lists, then follows, until the store fails.
+    async fn until_error(&mut self) -> StoreError {
+        let store = self.cluster.store();
+        let mut listing = match store.list(self.prefix).await {
             Ok(listing) => listing,
             Err(error) => return error,
         };
+        loop {
+            let answered = Instant::now();
+            if lacks_some(self.sender, &listing.entries)
+                && let Err(error) = self.cluster.check_store().await
+            {
+                // What an emptied store does not show is not gone: the last known state stands
+                // until nodes have written back what is their own.
+                debug!("watching {}: {error}", self.prefix);
+                tokio::time::sleep(AFTER_LOSS).await;
+                listing = match store.list(self.prefix).await {
+                    Ok(listing) => listing,
+                    Err(error) => return error,
+                };
+                continue;
+            }
+            publish(self.sender, listing.entries);
+            tokio::time::sleep_until(answered + PACE).await;
+            listing = match self.next(&listing.cursor).await {
+                Ok(listing) => listing,
+                Err(error) => return error,
+            };
+        }
+    }
+
+    /// The next listing.
+    async fn next(&mut self, cursor: &Cursor) -> Result<Listing, StoreError> {
+        let wait = self.started.elapsed().clamp(FIRST_WAIT, WAIT);
+        let mut next = self.cluster.store().next_listing(self.prefix, cursor, wait);
+        let next = match tokio::time::timeout(HELD, &mut next).await {
+            Ok(next) => next?,
+            Err(_) => {
+                self.succeeded();
+                next.await?
+            }
+        };
+        self.succeeded();
+        Ok(next)
+    }
+
+    /// Notes that the store serves a wait.
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.fault.ends(&self.cluster.store().describe());
     }
 }
 

@@ -114,6 +114,9 @@ async fn compare(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, Wir
         if !host.is_intact(state).await? {
             all.push(devices(state));
         }
+        if state.lacks_address {
+            all.push(host_address(state));
+        }
         all.extend(compare_ports(host, &records, state, &containers.links).await?);
     }
     Ok(all)
@@ -306,6 +309,14 @@ fn devices(state: &SegmentState) -> Difference {
     };
     let remedy = "weftd makes it again within half a minute, the next container or --fix at once";
     Difference { fix: Fix::Repair, ..Difference::new(&state.network, Kind::Devices, what, remedy) }
+}
+
+fn host_address(state: &SegmentState) -> Difference {
+    let what = "this host has no address of its own: the one that it had became another node's, \
+                and none is free";
+    let remedy = "delete a container, or add a subnet with `weftctl network extend`; weftd takes \
+                  an address then";
+    Difference::new(&state.network, Kind::HostAddress, what.to_owned(), remedy)
 }
 
 /// The difference of a reservation that cannot be read.

@@ -52,6 +52,8 @@ pub enum Kind {
     Index,
     /// The network's devices are not as they were made.
     Devices,
+    /// The host is without an address of its own.
+    HostAddress,
 }
 
 /// Cure of a difference.

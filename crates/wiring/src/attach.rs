@@ -122,7 +122,7 @@ impl Host {
             }
             resolved => resolved?,
         };
-        self.ensure(&network, own).await
+        self.ensure_once(&network, own).await
     }
 
     /// Takes a network away that this host has and the cluster has not, if the error says so and no

@@ -12,25 +12,59 @@ use crate::segment_spec::mtu_of;
 use crate::segment_state::{SegmentState, own_netns};
 
 impl Host {
-    /// Makes sure that `network` is on this host: devices, the node's own address, firewall rules,
-    /// and the peers that the cluster knows now. Several processes may do this at once; they wait
-    /// for each other, and the later ones find it done.
+    /// Makes `network` on this host: devices, the node's own address, firewall rules, and the peers
+    /// that the cluster knows now. What is there already is compared and put right. Several
+    /// processes may do this at once; they wait for each other.
     pub async fn ensure(
         &self,
         network: &Network,
         own: OwnAddress,
     ) -> Result<SegmentState, WiringError> {
-        let data_dir = &self.config().data_dir;
         // Under another name it would program its own blocks as another node's.
         self.cluster().claim_name()?;
         self.remove_predecessor(network).await?;
         let _lock = self.lock_devices(network.name()).await?;
+        self.make(network, own).await
+    }
+
+    /// Makes `network` on this host, unless it is there when the processes before this one are done
+    /// with it. The first containers of a network often come together: would each repeat what the
+    /// first one did, the last would wait for all of them.
+    pub(crate) async fn ensure_once(
+        &self,
+        network: &Network,
+        own: OwnAddress,
+    ) -> Result<SegmentState, WiringError> {
+        self.cluster().claim_name()?;
+        self.remove_predecessor(network).await?;
+        let _lock = self.lock_devices(network.name()).await?;
+        if let Some(state) = SegmentState::recall(&self.config().data_dir, network)
+            && self.is_intact(&state).await?
+        {
+            return Ok(state);
+        }
+        self.make(network, own).await
+    }
+
+    /// Makes the network. The caller holds the lock of its devices.
+    async fn make(&self, network: &Network, own: OwnAddress) -> Result<SegmentState, WiringError> {
+        let data_dir = &self.config().data_dir;
         let underlay = self.underlay().await?;
         let mtu = mtu_of(network.name(), network.record().mtu, underlay.as_ref())?;
         // `nft` and the kernel take longer for the rules than everything else does, so that goes on
         // meanwhile. What a failure leaves of the rules goes with the network's definition.
         let rules = firewall::begin(network)?;
-        let node_addresses = self.node_addresses(network, underlay.as_ref(), own).await?;
+        let known = SegmentState::recall(data_dir, network);
+        let lacks_address = known.is_some_and(|state| state.lacks_address);
+        let node_addresses = match self.node_addresses(network, underlay.as_ref(), own).await {
+            // The others need devices all the same.
+            Err(error) if lacks_address => {
+                debug!("network {}: no address for this host: {error}", network.name());
+                vec![]
+            }
+            node_addresses => node_addresses?,
+        };
+        let lacks_address = lacks_address && node_addresses.is_empty();
         let spec = self.spec(network, underlay.as_ref(), mtu, node_addresses);
         let segment = segment::ensure(self.netlink(), &spec).await?;
         let state = SegmentState {
@@ -42,6 +76,7 @@ impl Host {
             vtep: underlay.map(|underlay| underlay.vtep),
             mtu,
             node_addresses: spec.node_addresses,
+            lacks_address,
         };
         self.join_ports(&state).await?;
         // Containers reach their peers at once, and without an agent too, as of now.
@@ -58,7 +93,9 @@ impl Host {
         // rules stand.
         rules.wait()?;
         state.write(data_dir)?;
-        info!("network {} is on this host", network.name());
+        if !lacks_address {
+            info!("network {} is on this host", network.name());
+        }
         Ok(state)
     }
 

@@ -12,6 +12,7 @@ use weft_model::{HostNumber, Network};
 
 use crate::error::WiringError;
 use crate::host::Host;
+use crate::segment_state::SegmentState;
 
 /// The address that the host itself has in a network with a way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,32 @@ impl Host {
             }
         };
         Ok(reservation.addresses.iter().filter_map(with_prefix).collect())
+    }
+}
+
+impl Host {
+    /// Takes the host's own addresses off the network of `state`, and the MAC that goes with them:
+    /// they have become another node's, and packets to it must not end here. The gateway's address
+    /// stays.
+    pub async fn take_address_off(&self, state: &SegmentState) -> Result<(), WiringError> {
+        let network = &state.network;
+        let without = SegmentState {
+            node_addresses: vec![],
+            lacks_address: true,
+            bridge_mac: network.bridge_mac_without_address(&self.config().node),
+            ..state.clone()
+        };
+        {
+            let _lock = self.lock_devices(network.name()).await?;
+            let data_dir = &self.config().data_dir;
+            // Another process may have found the host another address meanwhile.
+            if SegmentState::read(data_dir, network.name()).as_ref() != Some(state) {
+                return Ok(());
+            }
+            without.write(data_dir)?;
+        }
+        // Should it be cut short here, weftd makes everything as it is noted.
+        self.repair(&without).await.map(drop)
     }
 }
 

@@ -38,6 +38,10 @@ pub struct SegmentState {
     pub mtu: u32,
     /// The host's own addresses in the network, with the subnets' prefix lengths.
     pub node_addresses: Vec<IpNetwork>,
+    /// Set while the host is without an address of its own that it should have: the one that it had
+    /// became another node's, and there is no other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lacks_address: bool,
 }
 
 impl SegmentState {

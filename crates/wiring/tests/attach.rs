@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use weft_cluster::{Cluster, NodeConfig};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
+use weft_files::Inode;
 use weft_model::pool::{FamilyRecord, PoolRecord};
 use weft_model::{Attachment, ContainerId, IfName, NetworkSpec, device};
 use weft_wiring::attach::{AttachRequest, ContainerEnd, Entry, Hairpin, Inside, Route};
@@ -252,5 +253,31 @@ fn a_container_with_long_names_is_found_again_without_its_bridge() {
         ground.host.ensure(&network, OwnAddress::Reserved).await.unwrap();
         assert!(sh(&format!("ip link show {host_end}")).contains(&format!("master {bridge}")));
         sh_in(&c1, PING);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn containers_that_come_together_make_their_network_once() {
+    on_a_host(async |ground| {
+        sh(&format!("ip link delete {}", device::bridge(ground.ready.network.vni())));
+        let config = ground.host.config();
+        let note = config.data_dir.join("networks/red/segment.json");
+        let ready = || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let cluster = ground.host.cluster().clone();
+                let host = Host::new(config.clone(), cluster, Netlink::open().unwrap());
+                let spec = NetworkSpec::default();
+                host.ready(&"red".parse().unwrap(), &spec, OwnAddress::Reserved).await.unwrap();
+            });
+            (Inode::at(&note), std::fs::metadata(&note).unwrap().modified().unwrap())
+        };
+        let notes: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(ready)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(notes.iter().all(|note| *note == notes[0]), "{notes:?}");
     });
 }

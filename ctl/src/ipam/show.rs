@@ -39,7 +39,7 @@ async fn of_cluster(
     network: Option<&NetworkName>,
 ) -> anyhow::Result<Vec<NetworkUsage>> {
     let networks = match network {
-        None => session.cluster.networks().await?,
+        None => crate::network::all(session).await?,
         Some(name) => vec![crate::network::find(session, name).await?],
     };
     let reports = Reports::read(&session.cluster).await?;

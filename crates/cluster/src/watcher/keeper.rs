@@ -19,6 +19,13 @@ use crate::{Cluster, ClusterError};
 /// Interval of complete reads of a network without a reason.
 const FULL_READ: Duration = Duration::from_secs(600);
 
+/// The same while some shard's revisions are not known: what changes in it is not noticed.
+const BLIND_READ: Duration = Duration::from_secs(30);
+
+/// Time that the shards have to come at the start, so that networks are read once and not again
+/// with each.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// Networks that are read at the same time.
 const PARALLEL: usize = 4;
 
@@ -55,6 +62,7 @@ pub(super) struct Keeper {
     kept: BTreeMap<NetworkId, Kept>,
     /// The revision keys of each shard, as they were last seen.
     seen: BTreeMap<Shard, BTreeMap<String, Revision>>,
+    started: Instant,
     backoff: Backoff,
     failing: bool,
 }
@@ -62,7 +70,8 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(cluster: Cluster) -> Self {
         let (kept, seen) = (BTreeMap::new(), BTreeMap::new());
-        Self { cluster, kept, seen, backoff: Backoff::new(), failing: false }
+        let started = Instant::now();
+        Self { cluster, kept, seen, started, backoff: Backoff::new(), failing: false }
     }
 
     /// Runs until all senders of events are dropped.
@@ -86,11 +95,30 @@ impl Keeper {
 
     /// Time until something is to be read.
     fn pause(&mut self) -> Duration {
+        if let Some(left) = self.waits_for_shards() {
+            return left;
+        }
         if self.kept.values().any(|kept| kept.stale.is_some()) {
             return self.backoff.next_delay();
         }
         let oldest = self.kept.values().map(|kept| kept.read_at.elapsed()).max();
-        FULL_READ.saturating_sub(oldest.unwrap_or_default()).max(Duration::from_secs(1))
+        self.full_read().saturating_sub(oldest.unwrap_or_default()).max(Duration::from_secs(1))
+    }
+
+    /// Returns whether the revisions of all shards are known.
+    fn sees_all(&self) -> bool {
+        self.seen.len() == Shard::all().count()
+    }
+
+    /// The time for which nothing is read yet, if some shard is missing.
+    fn waits_for_shards(&self) -> Option<Duration> {
+        let left = GRACE.saturating_sub(self.started.elapsed());
+        (!self.sees_all() && !left.is_zero()).then_some(left)
+    }
+
+    /// Interval of complete reads.
+    fn full_read(&self) -> Duration {
+        if self.sees_all() { FULL_READ } else { BLIND_READ }
     }
 
     fn take(&mut self, event: Event) {
@@ -148,11 +176,13 @@ impl Keeper {
 
     /// Reads all that is stale. What fails stays stale.
     async fn read_stale(&mut self) {
-        // Without the shards' revisions a change between two reads would go unseen.
-        if self.seen.len() < Shard::all().count() {
+        // A shard that cannot be watched, for want of a right perhaps, keeps nothing else back:
+        // when it comes, everything is read again.
+        if self.waits_for_shards().is_some() {
             return;
         }
-        for kept in self.kept.values_mut().filter(|kept| kept.read_at.elapsed() >= FULL_READ) {
+        let full_read = self.full_read();
+        for kept in self.kept.values_mut().filter(|kept| kept.read_at.elapsed() >= full_read) {
             kept.stale = Some(Stale::All);
         }
         let stale = |(name, kept): (&NetworkId, &Kept)| {

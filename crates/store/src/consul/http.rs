@@ -51,6 +51,9 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// A new connection that is closed within so long was refused.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
 /// Characters that are not escaped in a path; `/` separates the segments of a key.
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b':');
@@ -147,8 +150,9 @@ impl Reply {
             }
             StatusCode::PAYLOAD_TOO_LARGE => StoreError::TooLarge { store, what: text },
             // No leader, an expired session, a lost RPC: the server's state of the moment.
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                StoreError::Unreachable { store, cause: text }
+            status if status.is_server_error() => StoreError::Unreachable { store, cause: text },
+            StatusCode::TOO_MANY_REQUESTS => {
+                StoreError::Unreachable { store, cause: refused(&text) }
             }
             status => {
                 StoreError::Unexpected { store, answer: format!("{} {text}", status.as_u16()) }
@@ -231,12 +235,20 @@ impl Client {
                 }
                 // The server closed the idle connection before the request was on its way.
                 Err(error) if error.is_canceled() || call.method == Method::GET => {}
-                Err(error) => return Err(self.broken(&error)),
+                Err(error) => return Err(self.broken(&error.to_string())),
             }
         }
         let mut sender = self.connect(call.blocks).await?;
+        let begun = Instant::now();
         let reply = self.exchange(&mut sender, call).await;
-        let reply = reply.map_err(|error| self.broken(&error))?;
+        let reply = reply.map_err(|error| {
+            let error = error.to_string();
+            let at_once = begun.elapsed() < AT_ONCE;
+            match at_once {
+                true => self.unreachable(refused(&error)),
+                false => self.broken(&error),
+            }
+        })?;
         if !call.blocks {
             *self.idle.lock().await = Some(Idle::new(sender));
         }
@@ -315,7 +327,7 @@ impl Client {
     }
 
     /// The error of a connection that ended before the reply was there.
-    fn broken(&self, error: &hyper::Error) -> StoreError {
+    fn broken(&self, error: &str) -> StoreError {
         self.unreachable(format!("the connection ended before the answer came ({error})"))
     }
 
@@ -330,6 +342,15 @@ impl Client {
     fn unreachable(&self, cause: String) -> StoreError {
         StoreError::Unreachable { store: self.describe(), cause }
     }
+}
+
+/// The cause of a failure in which the server took a connection and gave it up before any answer.
+/// Consul closes those beyond its limit for one address without a word, or with status 429.
+fn refused(cause: &str) -> String {
+    format!(
+        "it closed the connection at once ({cause}); Consul does so while it has too many from \
+         this host, see `limits.http_max_conns_per_client` in its configuration"
+    )
 }
 
 /// A TCP connection; with `keepalive`, one on which a silently dead peer is noticed within
