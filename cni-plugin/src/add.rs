@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use log::warn;
 use weft_cni::result::{Dns, Interface};
-use weft_cni::{CniError, CniResult, Request};
+use weft_cni::{CniError, CniResult, Request, Version, code};
 use weft_model::MacAddr;
 use weft_wiring::CallLock;
 use weft_wiring::attach::{AttachRequest, Attached, ContainerEnd, Hairpin, Inside, Route};
@@ -19,6 +19,9 @@ pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     let call = Call::of(request)?;
     let ipam = Ipam::of(request)?;
     let asked = Asked::of(request)?;
+    if ipam.is_none() && asked.previous.ips.is_empty() {
+        can_do_without_address(request.version())?;
+    }
     let inside = sandbox(request)?;
     let lock = CallLock::wait(&call.host.config().data_dir, &call.attachment);
     let _lock = lock.map_err(|error| call.error("wait for other calls", error))?;
@@ -26,15 +29,23 @@ pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     let started: Option<Started> = ipam.as_ref().map(|ipam| ipam.start(request)).transpose()?;
     let ready = call.host.ready(&call.attachment.network, &call.conf.spec, call.own_address());
     let ready = ready.await.map_err(|error| call.error("put the network on this host", error))?;
+    let new_identity = call.new_identity(request).await?;
     let added = connect(request, &call, ready, started, asked, &inside).await;
     // A container that an earlier call attached keeps its address, and so does one whose interface
     // could not be removed: its DEL will free both.
     if added.is_err()
         && let Some(ipam) = &ipam
         && !call.host.is_attached(&call.attachment).await
-        && let Err(error) = ipam.undo_add(request).await
     {
-        warn!("while taking back a failed attempt: {error}");
+        // After this the IPAM finds nothing to keep.
+        if let Some(identity) = &new_identity
+            && let Err(error) = call.forget(identity).await
+        {
+            warn!("while taking back a failed attempt: {error}");
+        }
+        if let Err(error) = ipam.undo_add(request).await {
+            warn!("while taking back a failed attempt: {error}");
+        }
     }
     added
 }
@@ -57,6 +68,18 @@ impl Asked {
             dns: request.dns()?,
         })
     }
+}
+
+/// Refuses versions whose results must have an address.
+fn can_do_without_address(version: Version) -> Result<(), CniError> {
+    if CniResult::default().render(version).is_ok() {
+        return Ok(());
+    }
+    let msg = format!(
+        "a result of cniVersion {version} must have an address, and the configuration names no \
+         ipam; name one, or use a cniVersion from 0.3.0 on"
+    );
+    Err(CniError::new(code::INCOMPATIBLE_VERSION, msg))
 }
 
 async fn connect(
@@ -133,6 +156,8 @@ fn describe(
         result.ips.push(ip);
     }
     result.routes.extend(assigned.routes);
-    result.dns = if asked.dns == Dns::default() { assigned.dns } else { asked.dns };
+    // The one that comes closest to this call; an earlier plugin's if there is no other.
+    let known = [asked.dns, assigned.dns].into_iter().find(|dns| *dns != Dns::default());
+    result.dns = known.unwrap_or(result.dns);
     result
 }

@@ -10,6 +10,7 @@
 use ipnetwork::IpNetwork;
 use log::{debug, warn};
 use weft_cluster::{ClusterError, networks};
+use weft_datapath::DatapathError;
 use weft_datapath::attach::{self, InterfaceSpec, Port, PortSecurity, PortSpec};
 pub use weft_datapath::attach::{Hairpin, Route};
 use weft_datapath::netlink::Netlink;
@@ -17,7 +18,7 @@ pub use weft_datapath::netns::Entry;
 use weft_datapath::netns::Netns;
 use weft_model::{Attachment, IfName, MacAddr, Network, NetworkName, NetworkSpec, device};
 
-use crate::error::WiringError;
+use crate::error::{Obstacle, WiringError};
 use crate::host::Host;
 use crate::node_address::OwnAddress;
 use crate::segment_state::SegmentState;
@@ -169,7 +170,20 @@ impl Host {
 
     /// Returns whether the attachment's veth is there, or may be.
     pub async fn is_attached(&self, attachment: &Attachment) -> bool {
-        !matches!(self.netlink().link(&device::host_end(attachment)).await, Ok(None))
+        match self.netlink().link(&device::host_end(attachment)).await {
+            Ok(link) => link.is_some_and(|link| attach::is_host_end(&link)),
+            Err(_) => true,
+        }
+    }
+
+    /// The link that keeps a port from being made. The host end tells: of the interface the kernel
+    /// says only that its name is taken.
+    async fn obstacle(&self, port: &PortSpec<'_>, request: &AttachRequest<'_>) -> Obstacle {
+        match self.netlink().link(port.host_end).await {
+            Ok(Some(link)) if !attach::is_host_end(&link) => Obstacle::HostEnd(link.name),
+            Ok(None) => Obstacle::Interface(port.ifname.to_owned()),
+            _ => Obstacle::Attachment(Box::new(request.attachment.clone())),
+        }
     }
 
     /// Makes the veth, secures its port, and configures the container's end.
@@ -180,7 +194,14 @@ impl Host {
         host_end: &str,
     ) -> Result<Attached, WiringError> {
         let attachment = request.attachment;
-        let mac = request.mac.unwrap_or_else(|| mac_for(&state.network, request));
+        let derived = derived_mac(&state.network, request.addresses);
+        let mac = match request.mac {
+            Some(mac) if Some(mac) != derived => free_mac(&state, mac)?,
+            _ => derived.unwrap_or_else(|| MacAddr::from_seed(&format!("container/{attachment}"))),
+        };
+        // Until the agent has heard of it, the MAC of an address that came here from another node
+        // leads to that node.
+        let takes_from = state.vxlan.filter(|_| Some(mac) == derived);
         let host_mac = MacAddr::from_seed(host_end);
         let (ifname, netns) = match request.container_end {
             ContainerEnd::Inside(inside) => (&attachment.ifname, Some(&inside.netns)),
@@ -202,10 +223,22 @@ impl Host {
             index: made.host_end,
             name: host_end,
             alias: &device::host_end_alias(attachment),
+            bridge: state.bridge,
             mac,
+            takes_from: takes_from.as_slice(),
             hairpin: request.hairpin,
         };
-        attach::secure_port(self.netlink(), &security).await?;
+        let secured = attach::secure_port(self.netlink(), &security).await;
+        secured.map_err(|error| match error {
+            DatapathError::MacHeld { holder, .. } if Some(mac) == derived => {
+                WiringError::AddressInUse {
+                    address: addresses_of(&state.network, mac).unwrap_or_else(|| mac.to_string()),
+                    network: state.network.name().clone(),
+                    holder,
+                }
+            }
+            error => error.into(),
+        })?;
         if let ContainerEnd::Inside(inside) = request.container_end {
             let interface = InterfaceSpec {
                 index: made.interface,
@@ -249,11 +282,8 @@ impl Host {
         match attach::create_port(self.netlink(), port).await {
             Ok(made) => return Ok((state, made)),
             Err(error) if error.is_exists() => {
-                return Err(WiringError::InterfaceExists {
-                    ifname: port.ifname.to_owned(),
-                    attachment: Box::new(request.attachment.clone()),
-                    source: error,
-                });
+                let obstacle = self.obstacle(port, request).await;
+                return Err(WiringError::InterfaceExists { obstacle, source: error });
             }
             Err(error) if self.is_intact(&state).await.unwrap_or(false) => return Err(error.into()),
             Err(error) => debug!("making the bridge again: {error}"),
@@ -265,12 +295,34 @@ impl Host {
     }
 }
 
-/// The MAC that follows from the address; from the attachment where no address is the network's, as
-/// with another IPAM plugin.
-fn mac_for(network: &Network, request: &AttachRequest<'_>) -> MacAddr {
-    let derived = request.addresses.iter().find_map(|ip| {
+/// The MAC that follows from the address, if one of `addresses` is the network's: with another IPAM
+/// plugin, none may be.
+fn derived_mac(network: &Network, addresses: &[IpNetwork]) -> Option<MacAddr> {
+    addresses.iter().find_map(|ip| {
         let (pool, host) = network.locate(ip.ip())?;
         Some(network.addresses(pool, host)?.mac)
-    });
-    derived.unwrap_or_else(|| MacAddr::from_seed(&format!("container/{}", request.attachment)))
+    })
+}
+
+/// A requested MAC, which follows from no address of the network and is not the bridge's. Frames to
+/// one that does lead to the container that has, or will have, the address, on whatever node.
+fn free_mac(state: &SegmentState, mac: MacAddr) -> Result<MacAddr, WiringError> {
+    let network = &state.network;
+    let refuse =
+        |holder| Err(WiringError::MacTaken { mac, network: network.name().clone(), holder });
+    if mac == state.bridge_mac {
+        return refuse(format!("bridge {}", device::bridge(network.vni())));
+    }
+    match addresses_of(network, mac) {
+        None => Ok(mac),
+        Some(addresses) => refuse(format!("address {addresses}")),
+    }
+}
+
+/// The addresses of the network that `mac` follows from, for people.
+fn addresses_of(network: &Network, mac: MacAddr) -> Option<String> {
+    let (pool, host) = network.host_of(mac)?;
+    let addresses: Vec<String> =
+        network.addresses(pool, host)?.iter().map(|ip| ip.to_string()).collect();
+    Some(addresses.join(" and "))
 }

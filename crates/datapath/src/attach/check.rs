@@ -6,7 +6,9 @@ use ipnetwork::IpNetwork;
 use weft_model::MacAddr;
 
 use crate::DatapathError;
+use crate::address::FoundRoute;
 use crate::netlink::Netlink;
+use crate::ports;
 
 /// The container's end as it should be.
 #[derive(Debug)]
@@ -17,8 +19,10 @@ pub struct Expected<'a> {
     pub mac: Option<MacAddr>,
     /// Its addresses.
     pub addresses: &'a [IpNetwork],
-    /// The destinations and next hops of its routes.
+    /// The destinations and next hops of its routes, in whatever table.
     pub routes: &'a [(IpNetwork, Option<IpAddr>)],
+    /// True if some of the routes may be other interfaces', and are to lead by any.
+    pub shares_routes: bool,
 }
 
 /// Differences of the container's end from what it should be; none if it is right. `netlink` is
@@ -44,17 +48,22 @@ pub async fn check_interface(
     for address in expected.addresses.iter().filter(|address| !addresses.contains(address)) {
         differences.push(format!("interface {name} lacks address {address}"));
     }
-    let routes = netlink.routes(link.index).await?;
+    let routes = netlink.routes().await?;
     for (dst, gw) in expected.routes {
-        let same = |(to, by): &(IpNetwork, Option<IpAddr>)| to == dst && (gw.is_none() || by == gw);
-        if !routes.iter().any(same) {
+        let is = |route: &FoundRoute| {
+            route.dst == *dst
+                && (gw.is_none() || route.gw == *gw)
+                && (expected.shares_routes || route.link == link.index)
+        };
+        if !routes.iter().any(is) {
             differences.push(format!("interface {name} lacks the route to {dst}"));
         }
     }
     Ok(differences)
 }
 
-/// Differences of the host end from what it should be: a port of the bridge, and up.
+/// Differences of the host end from what it should be: a port of the bridge, up, and open for the
+/// MAC that the interface in the container has.
 pub async fn check_port(
     netlink: &Netlink,
     host_end: &str,
@@ -69,6 +78,10 @@ pub async fn check_port(
     }
     if !link.up {
         differences.push(format!("host end {host_end} is down"));
+    }
+    if link.bridge == Some(bridge) {
+        let closed = ports::closed(netlink, bridge, &[link]).await?;
+        differences.extend(closed.iter().map(ToString::to_string));
     }
     Ok(differences)
 }
