@@ -235,18 +235,17 @@ impl Client {
                 }
                 // The server closed the idle connection before the request was on its way.
                 Err(error) if error.is_canceled() || call.method == Method::GET => {}
-                Err(error) => return Err(self.broken(&error.to_string())),
+                Err(error) => return Err(self.broken(&error)),
             }
         }
         let mut sender = self.connect(call.blocks).await?;
         let begun = Instant::now();
         let reply = self.exchange(&mut sender, call).await;
         let reply = reply.map_err(|error| {
-            let error = error.to_string();
-            let at_once = begun.elapsed() < AT_ONCE;
-            match at_once {
-                true => self.unreachable(refused(&error)),
-                false => self.broken(&error),
+            if begun.elapsed() < AT_ONCE {
+                self.unreachable(refused(&error.to_string()))
+            } else {
+                self.broken(&error)
             }
         })?;
         if !call.blocks {
@@ -327,7 +326,7 @@ impl Client {
     }
 
     /// The error of a connection that ended before the reply was there.
-    fn broken(&self, error: &str) -> StoreError {
+    fn broken(&self, error: &hyper::Error) -> StoreError {
         self.unreachable(format!("the connection ended before the answer came ({error})"))
     }
 
