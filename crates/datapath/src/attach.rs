@@ -6,14 +6,10 @@
 
 mod check;
 mod delete;
+pub mod entry;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::link::{InfoData, InfoVeth};
-use netlink_packet_route::neighbour::{
-    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkUnspec, LinkVeth};
 use weft_model::MacAddr;
 
@@ -72,8 +68,12 @@ pub struct PortSecurity<'a> {
     pub name: &'a str,
     /// Its alias, for people who look at the device.
     pub alias: &'a str,
+    /// The index of the bridge that it is a port of.
+    pub bridge: u32,
     /// The container's MAC, the only one that may send.
     pub mac: MacAddr,
+    /// The indexes of ports that lose the MAC to this one if they have it.
+    pub takes_from: &'a [u32],
     /// Treatment of a frame whose way leads back through this port.
     pub hairpin: Hairpin,
 }
@@ -125,11 +125,16 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port,
 /// Lets only frames from and to the container's MAC through the port, keeps the kernel from giving
 /// it a link-local address, and then sets it up. The bridge does not flood unknown unicast to it.
 /// The entry of the MAC is sticky: a frame with that MAC by another port does not move it.
+///
+/// # Errors
+///
+/// [`DatapathError::MacHeld`] if the bridge itself has the MAC, or a port that it may not be taken
+/// from.
 pub async fn secure_port(
     netlink: &Netlink,
     security: &PortSecurity<'_>,
 ) -> Result<(), DatapathError> {
-    let &PortSecurity { index, name, alias, mac, hairpin } = security;
+    let &PortSecurity { index, name, alias, mac, hairpin, .. } = security;
     let flags = PortFlags {
         multicast_flood: true,
         broadcast_flood: true,
@@ -137,22 +142,20 @@ pub async fn secure_port(
         locked: true,
         ..PortFlags::default()
     };
-    let mut entry = NeighbourMessage::default();
-    entry.header.family = AddressFamily::Bridge;
-    entry.header.ifindex = index;
-    entry.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
-    entry.header.state = NeighbourState::Noarp;
-    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
-    let entry = RouteNetlinkMessage::NewNeighbour(entry);
     let port = flags.request(index).short_alias(alias).no_link_local();
     // A refusal of one does not stop the next, so the port is set up with a message of its own.
-    let requests =
-        vec![link::to_change(port.build()), Request::change(entry, NLM_F_CREATE | NLM_F_REPLACE)];
-    let outcomes = netlink.exchange(requests, || format!("secure port {name}")).await?;
+    let requests = vec![link::to_change(port.build()), entry::to_create(index, mac)];
+    let mut outcomes = netlink.exchange(requests, || format!("secure port {name}")).await?;
+    let exists =
+        |outcome: &mut Outcome| matches!(outcome, Err(refusal) if refusal.errno == libc::EEXIST);
+    let entry_exists = outcomes.pop_if(exists).is_some();
     netlink::first_refusal(outcomes, |request| match request {
         0 => format!("secure port {name}"),
         _ => format!("let {mac} through port {name}"),
     })?;
+    if entry_exists {
+        entry::take(netlink, security).await?;
+    }
     let up = LinkUnspec::new_with_index(index).up().build();
     netlink.change_link(up, || format!("set {name} up")).await
 }

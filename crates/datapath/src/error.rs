@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use weft_model::MacAddr;
+
 /// A failure of the data plane.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
@@ -47,6 +49,19 @@ pub enum DatapathError {
         what: String,
         /// The remedy.
         hint: String,
+    },
+    /// Another port of the bridge, or the bridge itself, has the MAC.
+    #[error(
+        "let {mac} through port {port}: in the same network {holder} has this MAC; give one of the \
+         two another MAC, or another address if it follows from that"
+    )]
+    MacHeld {
+        /// The MAC.
+        mac: MacAddr,
+        /// The port.
+        port: String,
+        /// The container or device that has it.
+        holder: String,
     },
     /// The underlay cannot be determined.
     #[error("{0}")]

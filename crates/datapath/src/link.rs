@@ -36,6 +36,9 @@ pub struct Link {
     /// The index of the link that it is tied to: of a veth, its other end's, in whatever namespace
     /// that is.
     pub tied_to: Option<u32>,
+    /// This namespace's number for the namespace of the link that it is tied to, if that is
+    /// another.
+    pub tied_to_netns: Option<i32>,
     /// Its settings as a VXLAN device.
     pub vxlan: Option<Vxlan>,
     /// Its settings as a port of a bridge.
@@ -109,6 +112,7 @@ impl Link {
                 }
                 LinkAttribute::Controller(index) if *index != 0 => link.bridge = Some(*index),
                 LinkAttribute::Link(index) => link.tied_to = Some(*index),
+                LinkAttribute::LinkNetNsId(id) => link.tied_to_netns = Some(*id),
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::LinkInfo(infos) => link.read_infos(infos),
                 _ => {}

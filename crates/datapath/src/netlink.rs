@@ -84,16 +84,6 @@ impl Netlink {
         first_refusal(outcomes, |_| what())
     }
 
-    /// Asks about one object.
-    pub(crate) async fn get(
-        &self,
-        message: RouteNetlinkMessage,
-        what: impl Fn() -> String,
-    ) -> Result<Vec<RouteNetlinkMessage>, DatapathError> {
-        let mut outcomes = self.exchange(vec![Request::get(message)], &what).await?;
-        outcomes.pop().unwrap_or(Ok(vec![])).map_err(|refusal| refused(what(), refusal))
-    }
-
     /// Sends several requests at once. All of them are carried out, in their order, whatever
     /// becomes of each.
     pub(crate) async fn exchange(

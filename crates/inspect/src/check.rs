@@ -10,7 +10,8 @@ use crate::difference::{Difference, Fix, Kind};
 use crate::records::{Damaged, Files, Records};
 use weft_allocator::liveness::{Interface, Life};
 use weft_cluster::{ClusterError, networks};
-use weft_datapath::ports;
+use weft_datapath::link::Link;
+use weft_datapath::ports::{self, ClosedPort};
 use weft_files::FileError;
 use weft_ledger::layout::NetworkDir;
 use weft_ledger::{Holder, Ledger, Reservation};
@@ -118,6 +119,7 @@ async fn compare(host: &Host, name: &NetworkName) -> Result<Vec<Difference>, Wir
             all.push(host_address(state));
         }
         all.extend(compare_ports(host, &records, state, &containers.links).await?);
+        all.extend(compare_entries(host, &records, state, &containers.links).await?);
     }
     Ok(all)
 }
@@ -238,7 +240,7 @@ async fn compare_ports(
         let whose = alias.split_once(" on network").map_or(alias, |(whose, _)| whose);
         // The MAC follows from the address where weft-ipam gave it. An address in a block of
         // this node's is weft-ipam's to give, and this one may be given to the next container.
-        let mac = ports::other_ends_mac(host.netlink(), &link.name).await?;
+        let mac = ports::other_ends_mac(host.netlink(), link).await?;
         let blocks = records.blocks.iter().map(|(block, _)| *block);
         let mut own = blocks.flat_map(|block| records.network.addresses_of(block));
         let used = own.find(|addresses| Some(addresses.mac) == mac);
@@ -265,6 +267,48 @@ async fn compare_ports(
         });
     }
     Ok(all)
+}
+
+/// Ports of the bridge that are containers' and closed to their MACs.
+async fn compare_entries(
+    host: &Host,
+    records: &Records,
+    state: &SegmentState,
+    links: &Links,
+) -> Result<Vec<Difference>, WiringError> {
+    let ports = links.values().filter(|link| {
+        link.is("veth") && link.bridge == Some(state.bridge) && link.alias.starts_with("weft:")
+    });
+    let ports: Vec<Link> = ports.cloned().collect();
+    let difference = |closed: ClosedPort| {
+        let of_port = |held: &&Reservation| {
+            host_end(&records.network, &held.holder).as_ref() == Some(&closed.port.name)
+        };
+        let held = records.files.reservations.iter().find(of_port);
+        let alias = closed.port.alias.trim_start_matches("weft:");
+        let whose = alias.split_once(" on network").map_or(alias, |(whose, _)| whose);
+        let (remedy, fix) = if closed.lets_through.is_empty() {
+            ("weftd opens it within half a minute, and so does --fix", Fix::Repair)
+        } else {
+            (
+                "something has changed the interface's MAC: ask for one with runtimeConfig.mac \
+                 instead",
+                Fix::None,
+            )
+        };
+        Difference {
+            addresses: held.map(|held| held.addresses.clone()).unwrap_or_default(),
+            fix,
+            ..Difference::new(
+                &records.network,
+                Kind::Disconnected,
+                format!("{whose} is cut off: {closed}"),
+                remedy,
+            )
+        }
+    };
+    let closed = host.closed_ports(state, &ports).await?;
+    Ok(closed.into_iter().map(difference).collect())
 }
 
 async fn cure(host: &Host, name: &NetworkName, fix: &Fix) -> Result<(), WiringError> {

@@ -180,7 +180,14 @@ impl Host {
         host_end: &str,
     ) -> Result<Attached, WiringError> {
         let attachment = request.attachment;
-        let mac = request.mac.unwrap_or_else(|| mac_for(&state.network, request));
+        let derived = derived_mac(&state.network, request.addresses);
+        let mac = match request.mac {
+            Some(mac) if Some(mac) != derived => free_mac(&state, mac)?,
+            _ => derived.unwrap_or_else(|| MacAddr::from_seed(&format!("container/{attachment}"))),
+        };
+        // Until the agent has heard of it, the MAC of an address that came here from another node
+        // leads to that node.
+        let takes_from = state.vxlan.filter(|_| Some(mac) == derived);
         let host_mac = MacAddr::from_seed(host_end);
         let (ifname, netns) = match request.container_end {
             ContainerEnd::Inside(inside) => (&attachment.ifname, Some(&inside.netns)),
@@ -202,7 +209,9 @@ impl Host {
             index: made.host_end,
             name: host_end,
             alias: &device::host_end_alias(attachment),
+            bridge: state.bridge,
             mac,
+            takes_from: takes_from.as_slice(),
             hairpin: request.hairpin,
         };
         attach::secure_port(self.netlink(), &security).await?;
@@ -265,12 +274,29 @@ impl Host {
     }
 }
 
-/// The MAC that follows from the address; from the attachment where no address is the network's, as
-/// with another IPAM plugin.
-fn mac_for(network: &Network, request: &AttachRequest<'_>) -> MacAddr {
-    let derived = request.addresses.iter().find_map(|ip| {
+/// The MAC that follows from the address, if one of `addresses` is the network's: with another IPAM
+/// plugin, none may be.
+fn derived_mac(network: &Network, addresses: &[IpNetwork]) -> Option<MacAddr> {
+    addresses.iter().find_map(|ip| {
         let (pool, host) = network.locate(ip.ip())?;
         Some(network.addresses(pool, host)?.mac)
-    });
-    derived.unwrap_or_else(|| MacAddr::from_seed(&format!("container/{}", request.attachment)))
+    })
+}
+
+/// A requested MAC, which follows from no address of the network and is not the bridge's. Frames to
+/// one that does lead to the container that has, or will have, the address, on whatever node.
+fn free_mac(state: &SegmentState, mac: MacAddr) -> Result<MacAddr, WiringError> {
+    let network = &state.network;
+    let refuse =
+        |holder| Err(WiringError::MacTaken { mac, network: network.name().clone(), holder });
+    if mac == state.bridge_mac {
+        return refuse(format!("bridge {}", device::bridge(network.vni())));
+    }
+    match network.host_of(mac).and_then(|(pool, host)| network.addresses(pool, host)) {
+        None => Ok(mac),
+        Some(addresses) => {
+            let addresses: Vec<String> = addresses.iter().map(|ip| ip.to_string()).collect();
+            refuse(format!("address {}", addresses.join(" and ")))
+        }
+    }
 }

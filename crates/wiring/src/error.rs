@@ -4,7 +4,7 @@ use weft_allocator::AllocatorError;
 use weft_cluster::ClusterError;
 use weft_datapath::DatapathError;
 use weft_files::FileError;
-use weft_model::{Attachment, NetworkName, Vni, mtu};
+use weft_model::{Attachment, MacAddr, NetworkName, Vni, mtu};
 use weft_store::StoreError;
 
 /// Errors of networks and containers on this host.
@@ -28,6 +28,19 @@ pub enum WiringError {
         attachment: Box<Attachment>,
         /// The kernel's refusal.
         source: DatapathError,
+    },
+    /// The requested MAC is not the container's to have.
+    #[error(
+        "requested mac {mac} is that of {holder} in network {network}; request another one, which \
+         follows from no address of the network"
+    )]
+    MacTaken {
+        /// The MAC.
+        mac: MacAddr,
+        /// The network.
+        network: NetworkName,
+        /// The bridge or the address that has it.
+        holder: String,
     },
     /// The network's packets do not fit into the underlay's.
     #[error(
@@ -82,7 +95,9 @@ impl WiringError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Allocator(error) => error.is_configuration(),
-            Self::MtuTooLarge { .. } => true,
+            Self::MtuTooLarge { .. }
+            | Self::MacTaken { .. }
+            | Self::Datapath(DatapathError::MacHeld { .. }) => true,
             _ => false,
         }
     }

@@ -7,6 +7,7 @@ use weft_model::MacAddr;
 
 use crate::DatapathError;
 use crate::netlink::Netlink;
+use crate::ports;
 
 /// The container's end as it should be.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ pub async fn check_interface(
     Ok(differences)
 }
 
-/// Differences of the host end from what it should be: a port of the bridge, and up.
+/// Differences of the host end from what it should be: a port of the bridge, up, and open for the
+/// MAC that the interface in the container has.
 pub async fn check_port(
     netlink: &Netlink,
     host_end: &str,
@@ -69,6 +71,10 @@ pub async fn check_port(
     }
     if !link.up {
         differences.push(format!("host end {host_end} is down"));
+    }
+    if link.bridge == Some(bridge) {
+        let closed = ports::closed(netlink, bridge, &[link]).await?;
+        differences.extend(closed.iter().map(ToString::to_string));
     }
     Ok(differences)
 }

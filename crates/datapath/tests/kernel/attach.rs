@@ -48,7 +48,9 @@ async fn attach(netlink: &Netlink, bridge: u32, netns: &Netns) -> Result<(), Dat
         index: port.host_end,
         name: HOST_END,
         alias: "weft:red/c1/eth0",
+        bridge,
         mac: MAC,
+        takes_from: &[],
         hairpin: Hairpin::Off,
     };
     secure_port(netlink, &security).await?;

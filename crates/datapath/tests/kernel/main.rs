@@ -8,6 +8,7 @@
 mod attach;
 mod deletion;
 mod dumps;
+mod entries;
 mod events;
 mod firewall;
 mod ground;
