@@ -94,6 +94,39 @@ add() {
     assert_equal "$(cni_ip b pod2)" "$ip"
 }
 
+# fail_add HOST CONTAINER CONF: an ADD that fails after its address was reserved: a route's next hop is out of reach.
+fail_add() {
+    run cni "$1" ADD "$2" eth0 "$(jq -c '.ipam.routes = [{dst: "1.0.0.0/8", gw: "9.9.9.9"}]' <<<"$3")"
+    [[ $status != 0 ]] || fail "the ADD went through"
+    [[ $output == *1.0.0.0/8* ]] || fail "$output"
+}
+
+@test "a failed ADD keeps no address for an identity that had none" {
+    local before ip ipam
+    add_container a failing
+    for ipam in link exec; do
+        use_ipam a "$ipam"
+        before=$(in_host a ls /run/weft/networks/red/reservations)
+        fail_add a failing "$(known_as "new-$ipam")"
+        assert_equal "$(in_host a ls /run/weft/networks/red/reservations)" "$before"
+        run consul_cmd kv get -recurse weft/v1/
+        [[ $output != *"new-$ipam"* ]] || fail "$output"
+    done
+    use_ipam a "$WEFT_TEST_IPAM"
+    # One that had one before keeps it, here and on a node that knows it by the store alone.
+    cni a ADD failing eth0 "$(known_as steady)"
+    ip=$(cni_ip a failing)
+    cni a DEL failing eth0 "$(known_as steady)"
+    fail_add a failing "$(known_as steady)"
+    cni a ADD failing eth0 "$(known_as steady)"
+    assert_equal "$(cni_ip a failing)" "$ip"
+    cni a DEL failing eth0 "$(known_as steady)"
+    add_container b failing
+    fail_add b failing "$(known_as steady)"
+    eventually 5 cni a ADD failing eth0 "$(known_as steady)"
+    assert_equal "$(cni_ip a failing)" "$ip"
+}
+
 @test "an address is kept only for so long" {
     local ip
     add a brief "$(known_as job-0 1)"

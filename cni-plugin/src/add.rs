@@ -26,15 +26,23 @@ pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     let started: Option<Started> = ipam.as_ref().map(|ipam| ipam.start(request)).transpose()?;
     let ready = call.host.ready(&call.attachment.network, &call.conf.spec, call.own_address());
     let ready = ready.await.map_err(|error| call.error("put the network on this host", error))?;
+    let new_identity = call.new_identity(request).await?;
     let added = connect(request, &call, ready, started, asked, &inside).await;
     // A container that an earlier call attached keeps its address, and so does one whose interface
     // could not be removed: its DEL will free both.
     if added.is_err()
         && let Some(ipam) = &ipam
         && !call.host.is_attached(&call.attachment).await
-        && let Err(error) = ipam.undo_add(request).await
     {
-        warn!("while taking back a failed attempt: {error}");
+        // After this the IPAM finds nothing to keep.
+        if let Some(identity) = &new_identity
+            && let Err(error) = call.forget(identity).await
+        {
+            warn!("while taking back a failed attempt: {error}");
+        }
+        if let Err(error) = ipam.undo_add(request).await {
+            warn!("while taking back a failed attempt: {error}");
+        }
     }
     added
 }

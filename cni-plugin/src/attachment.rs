@@ -1,11 +1,13 @@
 //! A call, checked, together with the node that it came to.
 
+use weft_allocator::{AllocatorError, undo};
 use weft_cluster::{Cluster, ClusterError, NodeConfig};
 use weft_cni::{CniError, Request, code};
 use weft_datapath::netlink::Netlink;
 use weft_datapath::netns::Netns;
-use weft_ipam::request::{attachment, conf, variable};
-use weft_model::{Attachment, MacAddr};
+use weft_ipam::request::{attachment, conf, sticky, variable};
+use weft_ledger::Holder;
+use weft_model::{Attachment, MacAddr, Sticky};
 use weft_netconf::NetConf;
 use weft_wiring::attach::{Entry, Inside};
 use weft_wiring::{Host, OwnAddress, WiringError};
@@ -47,6 +49,25 @@ impl Call {
             None | Some(weft_ipam::NAME) => OwnAddress::Reserved,
             Some(_) => OwnAddress::Gateway,
         }
+    }
+
+    /// The identity that the attachment keeps its address by, if it has had no address before.
+    pub(crate) async fn new_identity(&self, request: &Request) -> Result<Option<Sticky>, CniError> {
+        if self.ipam.as_deref() != Some(weft_ipam::NAME) {
+            return Ok(None);
+        }
+        let Some(identity) = sticky(request, &self.conf)? else { return Ok(None) };
+        let (data_dir, network) = (&self.host.config().data_dir, &self.attachment.network);
+        let holder = Holder::from(&self.attachment);
+        let is_new = undo::is_new(self.host.cluster(), data_dir, network, &holder, &identity).await;
+        Ok(is_new.then_some(identity))
+    }
+
+    /// Frees what this ADD has reserved for a new identity.
+    pub(crate) async fn forget(&self, identity: &Sticky) -> Result<(), AllocatorError> {
+        let (data_dir, network) = (&self.host.config().data_dir, &self.attachment.network);
+        let holder = Holder::from(&self.attachment);
+        undo::undo(self.host.cluster(), data_dir, network, &holder, identity).await
     }
 
     /// The CNI error for `error`, with what was tried, the attachment and the node.

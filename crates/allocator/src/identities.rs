@@ -86,7 +86,12 @@ pub(crate) async fn remember(
 }
 
 /// Key of an identity's address below the block that holds it.
-fn block_key(network: &Network, id: StickyId, pool: PoolIndex, host: HostNumber) -> Option<String> {
+pub(crate) fn block_key(
+    network: &Network,
+    id: StickyId,
+    pool: PoolIndex,
+    host: HostNumber,
+) -> Option<String> {
     Some(keys::sticky(&network.id(), &network.block_at(pool, host)?, id))
 }
 

@@ -11,6 +11,7 @@
 //! - [`borrowing`], [`returns`]: the borrower's part of a loan, from its beginning to its end.
 //! - [`lending`]: the lender's part of a loan.
 //! - [`ownership`]: blocks, claimed, adopted, given back, lost.
+//! - [`undo`]: the address of a new identity, taken back after an ADD that failed.
 //! - [`identities`]: the addresses of identities in the cluster store, and their end.
 //! - [`claim`]: the protocol by which a node comes to own a block, as a pure state machine.
 //! - [`recovery`]: what an emptied store has lost, written back.
@@ -24,7 +25,7 @@
 //! A module uses only those below it, so each can be read on its own:
 //!
 //! ```text
-//! prepared
+//! prepared, undo
 //! address                block_manager, draining
 //! sticky
 //! acquire, recovery      lending, moving
@@ -53,6 +54,7 @@ pub mod recovery;
 pub mod release;
 pub mod returns;
 pub mod sticky;
+pub mod undo;
 
 pub use address::{AddressGrant, AddressRequest};
 pub use error::AllocatorError;
