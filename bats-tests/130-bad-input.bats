@@ -322,6 +322,28 @@ refuses_conf() {
     refuses_conf 7 'network red does not exist' 'del(.ipam)'
 }
 
+@test "a version in which the result could not be said is refused before anything is made" {
+    cni a ADD box eth0 "$GOOD"
+    cni a DEL box eth0 "$GOOD"
+    PLUGINS=(weft)
+    refuses_conf 1 'must have an address' '.cniVersion = "0.2.0" | del(.ipam)'
+    refuses_conf 1 'must have an address' 'del(.cniVersion, .ipam)'
+}
+
+@test "a node configuration with a relative directory or an empty underlay is refused" {
+    local config
+    config=$(<"$(node_config a)")
+    local line
+    for line in 'data_dir = "state"' 'data_dir = ""' 'underlay = ""'; do
+        printf '%s\n%s\n' "$line" "$config" >"$(node_config a)"
+        run cni a ADD box eth0 "$GOOD"
+        echo "$config" >"$(node_config a)"
+        [[ $status != 0 ]] || fail "$line: $output" || return 1
+        assert_json .code 7
+        [[ $output == *"${line%% *}"* ]] || fail "$line: $output" || return 1
+    done
+}
+
 @test "IPAM plugins that cannot be run are named" {
     PLUGINS=(weft)
     refuses_conf 4 nonexistent '.ipam.type = "nonexistent"'

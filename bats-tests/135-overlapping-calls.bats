@@ -21,11 +21,11 @@ teardown_file() {
     teardown_underlay
 }
 
-# slow_add CONTAINER: an ADD that rests for a second between its reservation and its interface.
+# slow_add CONTAINER [SECONDS]: an ADD that rests for a second between its reservation and its interface.
 slow_add() {
     CNI_COMMAND=ADD CNI_CONTAINERID=$1 CNI_IFNAME=eth0 CNI_NETNS=/run/netns/$1 CNI_PATH=/opt/cni/bin \
         in_machine a strace -f -qq -o /dev/null -e trace=sendto \
-        -e inject=sendto:delay_enter=1000000:when=2 /opt/cni/bin/weft <<<"$NET"
+        -e inject=sendto:delay_enter="${2:-1}000000":when=2 /opt/cni/bin/weft <<<"$NET"
 }
 
 # is_whole CONTAINER: it has an interface with the address that it holds, or neither.
@@ -58,6 +58,56 @@ is_whole() {
     is_whole two
     in_host a test -e /run/weft/networks/red/reservations/two@eth0
     cni a DEL two eth0 "$NET"
+}
+
+@test "DEL waits for an ADD that takes longer than ten seconds" {
+    add_container a slow
+    slow_add slow 12 >"$WEFT_TEST_DIR/slow" &
+    local adding=$!
+    sleep 0.5
+    cni a DEL slow eth0 "$NET"
+    wait "$adding"
+    run ! in_container a slow ip link show eth0
+    run ! in_host a test -e /run/weft/networks/red/reservations/slow@eth0
+}
+
+@test "an IPAM plugin ends with the call that started it, and reserves nothing later" {
+    add_container a orphan
+    use_ipam a exec
+    in_host a mv /opt/cni/bin/weft-ipam /opt/cni/bin/weft-ipam-real
+    in_host a tee /opt/cni/bin/weft-ipam >/dev/null <<'SH'
+#!/bin/bash
+input=$(cat)
+[[ $CNI_COMMAND != ADD ]] || sleep 1
+exec -a weft-ipam /opt/cni/bin/weft-ipam-real <<<"$input"
+SH
+    in_host a chmod +x /opt/cni/bin/weft-ipam
+    # shellcheck disable=SC2016
+    CNI_COMMAND=ADD CNI_CONTAINERID=orphan CNI_IFNAME=eth0 CNI_NETNS=/run/netns/orphan CNI_PATH=/opt/cni/bin \
+        in_host a bash -c '/opt/cni/bin/weft <<<"$1" & sleep 0.4; kill -KILL $!' killed "$NET"
+    cni a DEL orphan eth0 "$NET"
+    sleep 1.5
+    run ! in_host a test -e /run/weft/networks/red/reservations/orphan@eth0
+    in_host a rm /opt/cni/bin/weft-ipam-real
+    use_ipam a "$WEFT_TEST_IPAM"
+}
+
+@test "an ADD whose result nobody can read is taken back" {
+    add_container a mute
+    # shellcheck disable=SC2016
+    CNI_COMMAND=ADD CNI_CONTAINERID=mute CNI_IFNAME=eth0 CNI_NETNS=/run/netns/mute CNI_PATH=/opt/cni/bin \
+        run in_host a bash -c '/opt/cni/bin/weft <<<"$1" >/dev/full' mute "$NET"
+    [[ $status != 0 && $output == *'weft: write the answer to standard output: No space left'* ]] || fail "$output"
+    run ! in_container a mute ip link show eth0
+    run ! in_host a test -e /run/weft/networks/red/reservations/mute@eth0
+}
+
+@test "DEL frees the address also if the configuration names another IPAM plugin than at ADD" {
+    add_container a moved
+    cni a ADD moved eth0 "$NET"
+    cni a DEL moved eth0 "$(jq -c '.ipam = {type: "host-local", subnet: "10.9.0.0/24", dataDir: "/run/hl"}' <<<"$NET")"
+    run ! in_container a moved ip link show eth0
+    run ! in_host a test -e /run/weft/networks/red/reservations/moved@eth0
 }
 
 @test "no lock is left behind" {

@@ -113,7 +113,7 @@ fail_add() {
         [[ $output != *"new-$ipam"* ]] || fail "$output"
     done
     use_ipam a "$WEFT_TEST_IPAM"
-    # One that had one before keeps it, here and on a node that knows it by the store alone.
+    # One that had one before keeps it, here and on a node that only the store tells of it.
     cni a ADD failing eth0 "$(known_as steady)"
     ip=$(cni_ip a failing)
     cni a DEL failing eth0 "$(known_as steady)"

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use log::warn;
 use weft_cni::result::{Dns, Interface};
-use weft_cni::{CniError, CniResult, Request};
+use weft_cni::{CniError, CniResult, Request, Version, code};
 use weft_model::MacAddr;
 use weft_wiring::CallLock;
 use weft_wiring::attach::{AttachRequest, Attached, ContainerEnd, Hairpin, Inside, Route};
@@ -19,6 +19,9 @@ pub(crate) async fn add(request: &Request) -> Result<CniResult, CniError> {
     let call = Call::of(request)?;
     let ipam = Ipam::of(request)?;
     let asked = Asked::of(request)?;
+    if ipam.is_none() && asked.previous.ips.is_empty() {
+        can_do_without_address(request.version())?;
+    }
     let inside = sandbox(request)?;
     let lock = CallLock::wait(&call.host.config().data_dir, &call.attachment);
     let _lock = lock.map_err(|error| call.error("wait for other calls", error))?;
@@ -65,6 +68,18 @@ impl Asked {
             dns: request.dns()?,
         })
     }
+}
+
+/// Refuses versions whose results must have an address.
+fn can_do_without_address(version: Version) -> Result<(), CniError> {
+    if CniResult::default().render(version).is_ok() {
+        return Ok(());
+    }
+    let msg = format!(
+        "a result of cniVersion {version} must have an address, and the configuration names no \
+         ipam; name one, or use a cniVersion from 0.3.0 on"
+    );
+    Err(CniError::new(code::INCOMPATIBLE_VERSION, msg))
 }
 
 async fn connect(

@@ -30,19 +30,22 @@ pub(crate) async fn del(request: &Request) -> Result<(), CniError> {
         _ => None,
     };
     detach(&netlink, &attachment).await.map_err(|error| failed("remove the interface", error))?;
+    let is_own = matches!(&ipam, Ok(Some(Ipam::Own)));
     // Only now may another container get the address.
-    match started.transpose() {
+    let finished = match started.transpose() {
         Ok(Some(started)) => {
             let network = attachment.network.clone();
-            let known = Call { network, conf: NetConf::default(), node: config };
+            let known = Call { network, conf: NetConf::default(), node: config.clone() };
             started.finish(request, Some(known)).await
         }
-        other => {
-            // What an ADD with another configuration may have reserved.
-            let holder = Holder::from(&attachment);
-            let freed = release(&config.data_dir, &attachment.network, &holder, Reason::Deleted);
-            freed.map_err(|error| failed("release the address", error.into()))?;
-            other.and(ipam).map(drop)
-        }
+        other => other.and(ipam).map(drop),
+    };
+    if is_own {
+        return finished;
     }
+    // What an ADD with another configuration has reserved no other IPAM plugin frees.
+    let holder = Holder::from(&attachment);
+    let freed = release(&config.data_dir, &attachment.network, &holder, Reason::Deleted);
+    freed.map_err(|error| failed("release the address", error.into()))?;
+    finished
 }

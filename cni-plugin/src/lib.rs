@@ -30,7 +30,8 @@ pub mod gc;
 pub mod ipam;
 pub mod status;
 
-use weft_cni::{CniError, CniResult, Plugin, Request};
+use log::warn;
+use weft_cni::{CniError, CniResult, Plugin, Request, Verb};
 
 /// The plugin.
 #[derive(Debug, Default)]
@@ -59,5 +60,12 @@ impl Plugin for Weft {
 
     fn status(&self, request: &Request) -> Result<(), CniError> {
         weft_ipam::block_on(status::status(request))?
+    }
+
+    /// An ADD of what is attached already fails, so one that succeeded has made all there is.
+    fn take_back(&self, request: &Request) {
+        if let Err(error) = self.del(&request.with_verb(Verb::Del)) {
+            warn!("while taking back an ADD without a result: {error}");
+        }
     }
 }

@@ -134,6 +134,11 @@ impl NodeConfig {
         };
         let underlay = match file.underlay {
             None => Underlay::DefaultRoute,
+            Some(text) if text.trim().is_empty() => {
+                return Err("underlay is empty: name an interface or one of its addresses, or \
+                            leave the key out for the interface of the default route"
+                    .into());
+            }
             Some(text) => match text.parse() {
                 Ok(address) => Underlay::Address(address),
                 Err(_) => Underlay::Interface(text),
@@ -143,12 +148,17 @@ impl NodeConfig {
             Some(0) => return Err("port 0 cannot be used".into()),
             port => port.unwrap_or(VXLAN_PORT),
         };
+        // Each program would resolve a relative one against a directory of its own.
+        let data_dir = file.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+        if !data_dir.is_absolute() {
+            return Err("data_dir needs an absolute path".into());
+        }
         Ok(Self {
             path: PathBuf::new(),
             node,
             underlay,
             port,
-            data_dir: file.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            data_dir,
             store: file.store.into_config()?,
             release_after: seconds(file.agent.release_idle_after, DEFAULT_RELEASE_AFTER),
             sweep_grace: seconds(file.agent.sweep_grace, DEFAULT_SWEEP_GRACE)
@@ -209,6 +219,9 @@ mod tests {
         assert!(refusal("[store]\naddress = \"here\"").contains("absolute path"));
         assert!(refusal("[store]\ntype = \"consul\"\nprefix = \"/\"").contains("store.prefix"));
         assert!(refusal("port = 0").contains("port 0"));
+        assert!(refusal("underlay = \"\"").contains("underlay is empty"));
+        assert!(refusal("data_dir = \"state\"").contains("data_dir needs an absolute path"));
+        assert!(refusal("data_dir = \"\"").contains("data_dir needs an absolute path"));
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl ClusterError {
             | Self::Recovering { .. }
             | Self::AnotherNetwork { .. }
             | Self::Removed { .. }
-            | Self::File(FileError::Locked { .. })
+            | Self::File(FileError::Locked { .. } | FileError::AtWork { .. })
             | Self::Contended { .. }
             | Self::RecordContended { .. }
             | Self::LeaseEnded { .. }

@@ -6,10 +6,12 @@
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::env::{Environment, Verb};
@@ -80,6 +82,7 @@ impl Delegate {
         if std::env::var_os("CNI_COMMAND").is_none_or(|current| current != verb.as_str()) {
             command.env("CNI_COMMAND", verb.as_str());
         }
+        end_with_caller(&mut command);
         let mut tries = 0;
         loop {
             match command.spawn() {
@@ -100,6 +103,21 @@ impl Delegate {
             }
         }
     }
+}
+
+/// Has the kernel kill the program when this thread ends, which it does with the process. A plugin
+/// that outlived its killed caller would reserve an address after the DEL that the runtime sent
+/// instead.
+#[expect(unsafe_code, reason = "system calls between fork(2) and execve(2)")]
+fn end_with_caller(command: &mut Command) {
+    let caller = nix::unistd::getpid();
+    let attach = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // It may have ended before.
+        if nix::unistd::getppid() == caller { Ok(()) } else { Err(ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: prctl(2) and getppid(2) alone, which take no lock and allocate nothing.
+    unsafe { command.pre_exec(attach) };
 }
 
 fn identity(meta: &std::fs::Metadata) -> (u64, u64) {
@@ -274,5 +292,20 @@ mod tests {
         drop(running);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
         assert!(!mark.exists());
+    }
+
+    #[test]
+    fn a_plugin_ends_with_its_caller() {
+        let (_dir, delegate) = script("sleep 60");
+        // The kernel's signal comes with the end of the thread that forked.
+        let thread = std::thread::spawn(move || {
+            let running = delegate.spawn(Verb::Add).unwrap();
+            let pid = running.child.as_ref().unwrap().id();
+            std::mem::forget(running);
+            pid
+        });
+        let pid = nix::unistd::Pid::from_raw(thread.join().unwrap().cast_signed());
+        let ended = nix::sys::wait::waitpid(pid, None).unwrap();
+        assert!(matches!(ended, nix::sys::wait::WaitStatus::Signaled(_, Signal::SIGKILL, _)));
     }
 }

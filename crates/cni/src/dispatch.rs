@@ -35,6 +35,12 @@ pub trait Plugin {
 
     /// STATUS; only versions that have it come here.
     fn status(&self, request: &Request) -> Result<(), CniError>;
+
+    /// Takes back an ADD that succeeded and whose result cannot be handed over. By default this does
+    /// nothing: an ADD that gives what the caller has already must not be taken back.
+    fn take_back(&self, request: &Request) {
+        let _ = request;
+    }
 }
 
 /// Output of a plugin's process.
@@ -51,15 +57,24 @@ pub struct Output {
 /// Runs `plugin` as this process: reads environment and standard input, writes the one document
 /// that belongs on standard output, and says how to exit.
 pub fn run(plugin: &dyn Plugin) -> ExitCode {
-    let output = handle(plugin, Environment::read(|name| std::env::var_os(name)), || {
+    let (output, added) = answer(plugin, Environment::read(|name| std::env::var_os(name)), || {
         let mut stdin = vec![];
         std::io::stdin().lock().read_to_end(&mut stdin).map(|_| stdin)
     });
     if !output.stderr.is_empty() {
         eprint!("{}", output.stderr);
     }
-    // With nobody left to read it, the answer is of no use to anybody.
-    let _ = std::io::stdout().write_all(output.stdout.as_bytes());
+    let mut stdout = std::io::stdout();
+    let written = stdout.write_all(output.stdout.as_bytes()).and_then(|()| stdout.flush());
+    if let Err(error) = written {
+        let name = plugin.name();
+        eprint!("{name}: write the answer to standard output: {error}: {}", output.stdout);
+        // The caller knows of no interface and no address, and may never call DEL.
+        if let Some(request) = added {
+            plugin.take_back(&request);
+        }
+        return ExitCode::FAILURE;
+    }
     if output.success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -69,35 +84,48 @@ pub fn handle(
     environment: Result<Option<Environment>, CniError>,
     read_stdin: impl FnOnce() -> std::io::Result<Vec<u8>>,
 ) -> Output {
+    answer(plugin, environment, read_stdin).0
+}
+
+/// Answers a call; an ADD that succeeded comes back, for the case that the answer gets lost.
+fn answer(
+    plugin: &dyn Plugin,
+    environment: Result<Option<Environment>, CniError>,
+    read_stdin: impl FnOnce() -> std::io::Result<Vec<u8>>,
+) -> (Output, Option<Request>) {
     let environment = match environment {
-        Ok(None) => return about(plugin),
+        Ok(None) => return (about(plugin), None),
         Ok(Some(environment)) => environment,
         Err(error) => {
             let stdin = read_stdin().unwrap_or_default();
-            return failure(&error, &spoken_version(&stdin));
+            return (failure(&error, &spoken_version(&stdin)), None);
         }
     };
     if environment.verb() == Verb::Version {
-        return version(&read_stdin().unwrap_or_default());
+        return (version(&read_stdin().unwrap_or_default()), None);
     }
     let stdin = match read_stdin() {
         Ok(stdin) => stdin,
         Err(error) => {
             let msg = format!("read the network configuration from standard input: {error}");
-            return failure(&CniError::new(code::IO_FAILURE, msg), Version::NEWEST.as_str());
+            let error = CniError::new(code::IO_FAILURE, msg);
+            return (failure(&error, Version::NEWEST.as_str()), None);
         }
     };
-    let outcome = Request::new(environment, stdin.clone()).and_then(|request| {
-        let panicked = |_| Err(bug(plugin));
-        catch_unwind(AssertUnwindSafe(|| perform(plugin, &request))).unwrap_or_else(panicked)
-    });
-    match outcome {
-        Ok(document) => Output {
-            stdout: document.map(|document| format!("{document}\n")).unwrap_or_default(),
-            stderr: String::new(),
-            success: true,
-        },
-        Err(error) => failure(&error, &spoken_version(&stdin)),
+    let version = spoken_version(&stdin);
+    let request = match Request::new(environment, stdin) {
+        Ok(request) => request,
+        Err(error) => return (failure(&error, &version), None),
+    };
+    let panicked = |_| Err(bug(plugin));
+    let performed = catch_unwind(AssertUnwindSafe(|| perform(plugin, &request)));
+    match performed.unwrap_or_else(panicked) {
+        Ok(document) => {
+            let stdout = document.map(|document| format!("{document}\n")).unwrap_or_default();
+            let output = Output { stdout, stderr: String::new(), success: true };
+            (output, Some(request).filter(|request| request.verb() == Verb::Add))
+        }
+        Err(error) => (failure(&error, &version), None),
     }
 }
 
@@ -119,10 +147,14 @@ fn perform(plugin: &dyn Plugin, request: &Request) -> Result<Option<Value>, CniE
     match request.verb() {
         Verb::Add => {
             let result = plugin.add(request)?;
-            let document = result.render(request.version()).map_err(|error| {
-                CniError::new(code::INCOMPATIBLE_VERSION, format!("print the result: {error}"))
-            })?;
-            return Ok(Some(document));
+            return match result.render(request.version()) {
+                Ok(document) => Ok(Some(document)),
+                Err(error) => {
+                    plugin.take_back(request);
+                    let msg = format!("print the result: {error}");
+                    Err(CniError::new(code::INCOMPATIBLE_VERSION, msg))
+                }
+            };
         }
         Verb::Del => plugin.del(request)?,
         Verb::Check => {

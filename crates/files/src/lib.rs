@@ -17,6 +17,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Errors of the node's own files.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,19 @@ pub enum FileError {
     Locked {
         /// The lock.
         path: PathBuf,
+    },
+    /// Another process does lasting work under the lock.
+    #[error(
+        "another process (pid {pid}, with {path} locked) has been at the same work for {} s; try \
+         again when it has ended, or end it if it is stuck", since.as_secs(), path = path.display()
+    )]
+    AtWork {
+        /// The lock.
+        path: PathBuf,
+        /// The process that has it.
+        pid: String,
+        /// The time since it took the lock.
+        since: Duration,
     },
     /// A file does not hold what weft writes there.
     #[error(

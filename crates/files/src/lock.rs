@@ -55,15 +55,35 @@ impl FileLock {
     /// Waits for the lock on `path`, creating the file if it is missing. Blocks the thread. It is
     /// held for microseconds, so one that stays held for 10 s belongs to a process that is stuck.
     pub fn wait(path: &Path) -> Result<Self, FileError> {
+        let locked = |path: &Path| FileError::Locked { path: path.to_owned() };
+        Self::wait_at_most(path, TIMEOUT)?.ok_or_else(|| locked(path))
+    }
+
+    /// Waits for a lock that others hold for as long as their work takes, at most for `limit`, and
+    /// notes this process in the file.
+    pub fn wait_for_work(path: &Path, limit: Duration) -> Result<Self, FileError> {
+        let Some(mut lock) = Self::wait_at_most(path, limit)? else {
+            let pid = std::fs::read_to_string(path).unwrap_or_default();
+            // It was written with the note.
+            let noted = std::fs::metadata(path).and_then(|file| file.modified());
+            let since = noted.ok().and_then(|noted| noted.elapsed().ok()).unwrap_or(limit);
+            let pid = if pid.is_empty() { "unknown".into() } else { pid };
+            return Err(FileError::AtWork { path: path.to_owned(), pid, since });
+        };
+        // On a full file system the error of a call that waits has no pid.
+        let _ = lock.write(&std::process::id().to_string());
+        Ok(lock)
+    }
+
+    /// The lock, unless another process holds it for longer than `limit`.
+    fn wait_at_most(path: &Path, limit: Duration) -> Result<Option<Self>, FileError> {
         let mut file = Lockable::open(path)?;
         let start = Instant::now();
         let mut pause = Duration::from_micros(100);
         loop {
             file = match file.try_lock()? {
-                Ok(lock) => return Ok(lock),
-                Err(_) if start.elapsed() > TIMEOUT => {
-                    return Err(FileError::Locked { path: path.to_owned() });
-                }
+                Ok(lock) => return Ok(Some(lock)),
+                Err(_) if start.elapsed() > limit => return Ok(None),
                 Err(file) => file,
             };
             std::thread::sleep(pause);
@@ -119,6 +139,18 @@ mod tests {
         assert!(is_held(&path) && FileLock::try_take(&path).unwrap().is_none());
         drop(lock);
         assert!(!is_held(&path) && FileLock::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn names_the_process_that_works_under_a_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = FileLock::wait_for_work(&path, Duration::ZERO).unwrap();
+        let error = FileLock::wait_for_work(&path, Duration::ZERO).unwrap_err().to_string();
+        let named = format!("(pid {}, with {} locked)", std::process::id(), path.display());
+        assert!(error.contains(&named) && error.contains("for 0 s"), "{error}");
+        drop(lock);
+        FileLock::wait_for_work(&path, Duration::ZERO).unwrap();
     }
 
     #[test]

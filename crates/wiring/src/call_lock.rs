@@ -3,10 +3,17 @@
 //! also tells that a call is under way, to programs that look for what killed calls have left.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::warn;
 use weft_files::{FileError, FileLock, create_private_dir, lock, names_in};
 use weft_model::{Attachment, device};
+
+/// Time that no call takes that is not stuck. The longest is an ADD of a network that is new to a
+/// node with a slow store: 20 s for the lock of its devices, 10 s for the firewall, twice (for the
+/// node's own address and for the container's) 10 s for the lock of claims and 13 s to borrow, and
+/// some ten requests to the store of 5 s each.
+const LONGEST_CALL: Duration = Duration::from_secs(150);
 
 /// The lock of an attachment. Its file is removed when it is dropped.
 #[derive(Debug)]
@@ -21,16 +28,18 @@ fn path(data_dir: &Path, attachment: &Attachment) -> PathBuf {
 }
 
 impl CallLock {
-    /// Waits until no other call about the attachment is under way, for 10 s at most.
+    /// Waits until no other call about the attachment is under way, for [`LONGEST_CALL`] at most.
     pub fn wait(data_dir: &Path, attachment: &Attachment) -> Result<Self, FileError> {
-        Ok(Self(take(data_dir, attachment, |path| FileLock::wait(path).map(Some))?))
+        Ok(Self(take(data_dir, attachment, |path| {
+            FileLock::wait_for_work(path, LONGEST_CALL).map(Some)
+        })?))
     }
 
     /// As [`wait`](Self::wait), for a call that only frees. A file system that is full must not
     /// stop one, nor one that is read-only: where the file cannot be made no other call has it.
     pub fn wait_to_free(data_dir: &Path, attachment: &Attachment) -> Result<Self, FileError> {
         match Self::wait(data_dir, attachment) {
-            Err(error) if !matches!(error, FileError::Locked { .. }) => {
+            Err(error) if !matches!(error, FileError::AtWork { .. }) => {
                 warn!("{attachment}: freed without a lock: {error}");
                 Ok(Self(None))
             }

@@ -34,6 +34,22 @@ impl Plugin for Echo {
     fn status(&self, request: &Request) -> Result<(), CniError> {
         Self::answer(request)
     }
+    fn take_back(&self, request: &Request) {
+        TAKEN_BACK.set(TAKEN_BACK.get() + 1);
+        assert_eq!(request.verb(), Verb::Add);
+    }
+}
+
+thread_local! {
+    static TAKEN_BACK: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+#[test]
+fn takes_back_an_add_whose_result_cannot_be_said() {
+    let output = call("ADD", r#"{"name":"n","cniVersion":"0.2.0"}"#);
+    assert_eq!((code_of(&output), TAKEN_BACK.get()), (1, 1));
+    assert!(call("ADD", r#"{"name":"n","cniVersion":"0.3.0"}"#).success);
+    assert_eq!(TAKEN_BACK.get(), 1);
 }
 
 fn call(verb: &str, stdin: &str) -> Output {
