@@ -164,7 +164,7 @@ refuses_conf() {
     refuses_env 8 /run/file CNI_NETNS=/run/file
     refuses_env 8 /run/fifo CNI_NETNS=/run/fifo
     refuses_env 8 /run CNI_NETNS=/run
-    refuses_env 8 /proc/self/ns/mnt CNI_NETNS=/proc/self/ns/mnt
+    refuses_env 8 'namespace of another kind' CNI_NETNS=/proc/self/ns/mnt
     refuses_env 8 /proc/self/ns/net CNI_NETNS=/proc/self/ns/net
 }
 
@@ -275,6 +275,7 @@ refuses_conf() {
     refuses_conf 7 'mtu 65536' '.mtu = 65536'
     refuses_conf 7 'blockBits 17' '.ipam.blockBits = 17'
     refuses_conf 7 'blockBits 9' '.ipam.blockBits = 9'
+    refuses_conf 7 'ten years' '.ipam.stickySeconds = 315360001'
     PLUGINS=(weft)
     # The underlay carries 1500.
     refuses_conf 7 1451 '.mtu = 1451'
@@ -391,11 +392,20 @@ refuses_conf() {
     cni a ADD box eth0 "$GOOD"
     cni a DEL box eth0 "$GOOD"
     in_container a box ip link add eth0 type bridge
-    refuses_env 5 eth0
+    refuses_env 5 'interface eth0 exists in the container, and weft has not made it'
     in_container a box ip link delete eth0
     refuses_env 5 lo CNI_IFNAME=lo
 
     cni a ADD box eth0 "$GOOD"
-    refuses_env 5 DEL
+    refuses_env 5 'is attached already; DEL it first'
     ping_from a box 10.9.0.1
+
+    # A link of another program, with the name of the host end.
+    local host_end
+    host_end=$(jq -r '.interfaces[1].name' "$(cni_result_file a box eth0)")
+    cni a DEL box eth0 "$GOOD"
+    in_host a ip link add "$host_end" type veth peer name others
+    refuses_env 5 "link $host_end of this host has a name that weft needs"
+    cni a DEL box eth0 "$GOOD"
+    in_host a ip link delete "$host_end"
 }

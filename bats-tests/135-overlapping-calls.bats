@@ -110,6 +110,15 @@ SH
     run ! in_host a test -e /run/weft/networks/red/reservations/moved@eth0
 }
 
+@test "weftd removes the locks of calls that were killed" {
+    printf '[agent]\nsweep_grace = 2\n' >"$(node_config a)"
+    in_host a touch /run/weft/calls/wv0123456789abc
+    start_weftd a
+    eventually 10 in_host a test ! -e /run/weft/calls/wv0123456789abc
+    stop_weftd a
+    rm "$(node_config a)"
+}
+
 @test "no lock is left behind" {
     assert_equal "$(in_host a ls /run/weft/calls)" ''
 }

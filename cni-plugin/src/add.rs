@@ -156,6 +156,8 @@ fn describe(
         result.ips.push(ip);
     }
     result.routes.extend(assigned.routes);
-    result.dns = if asked.dns == Dns::default() { assigned.dns } else { asked.dns };
+    // The one that comes closest to this call; an earlier plugin's if there is no other.
+    let known = [asked.dns, assigned.dns].into_iter().find(|dns| *dns != Dns::default());
+    result.dns = known.unwrap_or(result.dns);
     result
 }

@@ -9,7 +9,14 @@ pub fn check(request: &Request, call: &Call) -> Result<(), CniError> {
     let holder = holder(request)?;
     let differs = |msg: String| Err(CniError::new(code::CHECK_FAILED, msg));
     let reservation = match call.cached()? {
-        None => None,
+        None => {
+            return differs(format!(
+                "this node has no definition of network {} (`network.json` is missing in {}); the \
+                 next ADD makes it again",
+                call.network,
+                call.node.data_dir.join("networks").join(call.network.as_str()).display()
+            ));
+        }
         Some(network) => call
             .ledger(network)?
             .reservation(&holder)

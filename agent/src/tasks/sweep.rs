@@ -17,7 +17,7 @@ use weft_cluster::networks;
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::NetworkName;
 use weft_wiring::collect::{Interfaces, Links, free_unwired};
-use weft_wiring::{Host, WiringError};
+use weft_wiring::{CallLock, Host, WiringError};
 
 use crate::off_thread;
 
@@ -31,6 +31,9 @@ pub async fn run(host: Arc<Host>) {
         let work = async move {
             if let Err(error) = search(&host, grace, &mut suspects).await {
                 warn!("searching for containers that are gone: {error}");
+            }
+            if let Err(error) = CallLock::tidy(&host.config().data_dir) {
+                warn!("removing what calls have left: {error}");
             }
             suspects
         };

@@ -80,9 +80,7 @@ async fn forget(
     let key = keys::identity(&network.id(), sticky.id());
     let Some(entry) = cluster.store().get(&key).await?.entry else { return Ok(()) };
     let record: StickyRecord = typed::decode(&entry)?;
-    if !record.sticky.is_same(sticky)
-        || (record.pool, record.host) != (held.pool, held.host)
-    {
+    if !record.sticky.is_same(sticky) || (record.pool, record.host) != (held.pool, held.host) {
         return Ok(());
     }
     let mut ops = vec![Op::delete_if(key, entry.revision)];

@@ -36,8 +36,8 @@ pub trait Plugin {
     /// STATUS; only versions that have it come here.
     fn status(&self, request: &Request) -> Result<(), CniError>;
 
-    /// Takes back an ADD that succeeded and whose result cannot be handed over. By default this does
-    /// nothing: an ADD that gives what the caller has already must not be taken back.
+    /// Takes back an ADD that succeeded and whose result cannot be handed over. By default nothing
+    /// is done: an ADD that gives what the caller has already must not be taken back.
     fn take_back(&self, request: &Request) {
         let _ = request;
     }

@@ -15,6 +15,9 @@ use rtnetlink::AddressMessageBuilder;
 use crate::DatapathError;
 use crate::netlink::{Netlink, Request};
 
+/// The table of the host's own addresses (`RT_TABLE_LOCAL`).
+const TABLE_LOCAL: u8 = 255;
+
 /// Origin of the route to an address's subnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PrefixRoute {
@@ -49,6 +52,17 @@ impl Route {
         let (source, priority, table, mtu, advmss) = (None, None, None, None, None);
         Self { dst, gw, source, priority, table, mtu, advmss }
     }
+}
+
+/// A route as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FoundRoute {
+    /// The index of the link that it leads to.
+    pub(crate) link: u32,
+    /// The destination.
+    pub(crate) dst: IpNetwork,
+    /// The next hop.
+    pub(crate) gw: Option<IpAddr>,
 }
 
 /// Treatment of a route to the same destination that exists.
@@ -190,18 +204,17 @@ impl Netlink {
         self.request(route_request(index, route, existing), what).await
     }
 
-    /// The routes of the main table that lead to the link: destination and next hop.
-    pub(crate) async fn routes(
-        &self,
-        index: u32,
-    ) -> Result<Vec<(IpNetwork, Option<IpAddr>)>, DatapathError> {
+    /// The routes of the namespace, in whatever table, without those of its own addresses. A route
+    /// with several next hops is one for each.
+    pub(crate) async fn routes(&self) -> Result<Vec<FoundRoute>, DatapathError> {
         let mut routes = vec![];
         for (header, attributes) in self.all_routes().await? {
-            let shown = Shown::of(&header, &attributes);
-            if header.table == RouteHeader::RT_TABLE_MAIN {
-                let hops = shown.hops.iter().filter(|hop| hop.oif == index);
-                routes.extend(hops.map(|hop| (shown.dst, hop.gw)));
+            if header.table == TABLE_LOCAL {
+                continue;
             }
+            let Shown { dst, hops, .. } = Shown::of(&header, &attributes);
+            let found = |hop: Hop| FoundRoute { link: hop.oif, dst, gw: hop.gw };
+            routes.extend(hops.into_iter().map(found));
         }
         Ok(routes)
     }

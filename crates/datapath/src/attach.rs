@@ -17,7 +17,7 @@ pub use self::check::{Expected, check_interface, check_port};
 pub use self::delete::delete_port;
 pub use crate::address::Route;
 use crate::address::{Existing, PrefixRoute, address_request, describe_route, route_request};
-use crate::link::{self, LinkAttributes, PortFlags, named, shown};
+use crate::link::{self, Link, LinkAttributes, PortFlags, named, shown};
 use crate::netlink::{self, Netlink, Outcome, Request};
 use crate::netns::{Entry, Netns};
 use crate::{DatapathError, sysctl};
@@ -120,6 +120,13 @@ pub async fn create_port(netlink: &Netlink, spec: &PortSpec<'_>) -> Result<Port,
         what: what(),
         problem: "it was removed right after its creation".into(),
     })
+}
+
+/// Returns whether a link is the host end that [`create_port`] makes under its name: one that has
+/// the MAC of that name, or weft's alias. Another program may have made a link of the same name.
+pub fn is_host_end(link: &Link) -> bool {
+    let is_named = link.alias.starts_with("weft:");
+    link.is("veth") && (is_named || link.mac == Some(MacAddr::from_seed(&link.name)))
 }
 
 /// Lets only frames from and to the container's MAC through the port, keeps the kernel from giving

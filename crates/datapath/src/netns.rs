@@ -109,7 +109,7 @@ impl Netns {
                 });
             let thread = thread.map_err(|error| self.refuse(&error))?;
             match thread.join() {
-                Ok(result) => result.map_err(|error: nix::Error| self.refuse(&error)),
+                Ok(result) => result.map_err(|error: nix::Error| self.refused(error)),
                 Err(_) => Err(self.refuse(&"the work in it panicked")),
             }
         })
@@ -118,9 +118,17 @@ impl Netns {
     fn run_here<T>(&self, work: impl FnOnce() -> T) -> Result<T, DatapathError> {
         let failed = |source| DatapathError::Io { what: format!("open {CURRENT}"), source };
         let home = File::open(CURRENT).map_err(failed)?;
-        enter(self.file.as_fd()).map_err(|error| self.refuse(&error))?;
+        enter(self.file.as_fd()).map_err(|error| self.refused(error))?;
         let _back = Back(&home);
         Ok(work())
+    }
+
+    /// The error for setns(2), which alone tells the kinds of namespaces apart.
+    fn refused(&self, error: nix::Error) -> DatapathError {
+        match error {
+            nix::Error::EINVAL => self.refuse(&"it is a namespace of another kind"),
+            error => self.refuse(&error),
+        }
     }
 
     fn refuse(&self, reason: &dyn std::fmt::Display) -> DatapathError {
@@ -172,6 +180,16 @@ mod tests {
         let error = Netns::open(&pipe).unwrap_err().to_string();
         std::fs::remove_file(pipe).unwrap();
         assert!(error.contains("ordinary file"), "{error}");
+    }
+
+    #[test]
+    fn names_a_namespace_of_another_kind() {
+        let uts = Netns::open("/proc/self/ns/uts").unwrap();
+        for entry in [Entry::NewThread, Entry::CallingThread] {
+            let error = uts.run(entry, || ()).unwrap_err().to_string();
+            assert!(error.contains("/proc/self/ns/uts is not a network namespace"), "{error}");
+            assert!(error.contains("namespace of another kind"), "{error}");
+        }
     }
 
     #[test]

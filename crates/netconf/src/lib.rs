@@ -41,6 +41,9 @@ pub struct NetConf {
 /// Seconds for which the address of an identity is kept by default: a day.
 const STICKY_SECONDS: u64 = 86_400;
 
+/// The longest time for which an address is kept: ten years.
+const LONGEST_STICKY: u64 = 3650 * 86_400;
+
 /// Hairpin mode: the bridge sends a frame back through the port that it came from, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hairpin {
@@ -92,6 +95,11 @@ impl NetConf {
             }
         };
         let sticky_seconds = wire.ipam.sticky_seconds.unwrap_or(STICKY_SECONDS);
+        if sticky_seconds > LONGEST_STICKY {
+            return Err(NetConfError(format!(
+                "stickySeconds {sticky_seconds}: at most {LONGEST_STICKY}, ten years"
+            )));
+        }
         Ok(Self { spec, routes: wire.ipam.routes, hairpin, sticky_pods, sticky_seconds })
     }
 }

@@ -151,3 +151,14 @@ fn ranges_of_the_runtime_stand_in_for_those_of_the_same_family() {
     let alone = r#"{"ipam":{},"runtimeConfig":{"ipRanges":[[{"subnet":"10.8.0.0/16"}]]}}"#;
     assert_eq!(subnets(alone), ["10.8.0.0/16 -"]);
 }
+
+#[test]
+fn refuses_to_keep_addresses_for_ever() {
+    let keep =
+        |seconds: u64| parse(&format!(r#"{{"type":"weft","ipam":{{"stickySeconds":{seconds}}}}}"#));
+    assert_eq!(keep(315_360_000).unwrap().sticky_seconds, 315_360_000);
+    for seconds in [315_360_001, u64::MAX] {
+        let error = keep(seconds).unwrap_err().to_string();
+        assert!(error.contains(&format!("stickySeconds {seconds}: at most")), "{error}");
+    }
+}

@@ -17,7 +17,7 @@ pub use weft_datapath::netns::Entry;
 use weft_datapath::netns::Netns;
 use weft_model::{Attachment, IfName, MacAddr, Network, NetworkName, NetworkSpec, device};
 
-use crate::error::WiringError;
+use crate::error::{Obstacle, WiringError};
 use crate::host::Host;
 use crate::node_address::OwnAddress;
 use crate::segment_state::SegmentState;
@@ -169,7 +169,20 @@ impl Host {
 
     /// Returns whether the attachment's veth is there, or may be.
     pub async fn is_attached(&self, attachment: &Attachment) -> bool {
-        !matches!(self.netlink().link(&device::host_end(attachment)).await, Ok(None))
+        match self.netlink().link(&device::host_end(attachment)).await {
+            Ok(link) => link.is_some_and(|link| attach::is_host_end(&link)),
+            Err(_) => true,
+        }
+    }
+
+    /// The link that keeps a port from being made. The host end tells: of the interface the kernel
+    /// says only that its name is taken.
+    async fn obstacle(&self, port: &PortSpec<'_>, request: &AttachRequest<'_>) -> Obstacle {
+        match self.netlink().link(port.host_end).await {
+            Ok(Some(link)) if !attach::is_host_end(&link) => Obstacle::HostEnd(link.name),
+            Ok(None) => Obstacle::Interface(port.ifname.to_owned()),
+            _ => Obstacle::Attachment(Box::new(request.attachment.clone())),
+        }
     }
 
     /// Makes the veth, secures its port, and configures the container's end.
@@ -258,11 +271,8 @@ impl Host {
         match attach::create_port(self.netlink(), port).await {
             Ok(made) => return Ok((state, made)),
             Err(error) if error.is_exists() => {
-                return Err(WiringError::InterfaceExists {
-                    ifname: port.ifname.to_owned(),
-                    attachment: Box::new(request.attachment.clone()),
-                    source: error,
-                });
+                let obstacle = self.obstacle(port, request).await;
+                return Err(WiringError::InterfaceExists { obstacle, source: error });
             }
             Err(error) if self.is_intact(&state).await.unwrap_or(false) => return Err(error.into()),
             Err(error) => debug!("making the bridge again: {error}"),

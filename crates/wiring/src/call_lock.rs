@@ -62,6 +62,21 @@ impl CallLock {
     pub fn is_held(data_dir: &Path, attachment: &Attachment) -> bool {
         lock::is_held(&path(data_dir, attachment))
     }
+
+    /// Removes the files of calls that were killed.
+    pub fn tidy(data_dir: &Path) -> Result<(), FileError> {
+        for name in names_in(&dir(data_dir))? {
+            let path = dir(data_dir).join(name);
+            // Opened, not created: a call may remove its file at this moment.
+            if !lock::is_held(&path)
+                && let Some(lock) = FileLock::try_take(&path)?
+                && lock.is_current()
+            {
+                drop(Self(Some(lock)));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Takes the lock by `attempt`, until it is that of the file at its path.
@@ -82,21 +97,6 @@ fn take(
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Removes the files of calls that were killed.
-pub(crate) fn tidy(data_dir: &Path) -> Result<(), FileError> {
-    for name in names_in(&dir(data_dir))? {
-        let path = dir(data_dir).join(name);
-        // Opened, not created: a call may remove its file at this moment.
-        if !lock::is_held(&path)
-            && let Some(lock) = FileLock::try_take(&path)?
-            && lock.is_current()
-        {
-            drop(CallLock(Some(lock)));
-        }
-    }
-    Ok(())
 }
 
 impl Drop for CallLock {

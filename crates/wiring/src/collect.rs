@@ -23,7 +23,7 @@ use weft_datapath::netns::{Entry, Netns};
 use weft_ledger::{Holder, Ledger, Reservation};
 use weft_model::{Attachment, IfName, Network, device};
 
-use crate::call_lock::{self, CallLock};
+use crate::call_lock::CallLock;
 use crate::detach::detach;
 use crate::error::WiringError;
 use crate::segment_state::SegmentState;
@@ -40,7 +40,7 @@ pub async fn collect(
     network: Network,
     is_listed: impl Fn(&Attachment) -> bool,
 ) -> Result<(), WiringError> {
-    call_lock::tidy(data_dir)?;
+    CallLock::tidy(data_dir)?;
     let ledger = Ledger::open_to_free(data_dir, network);
     let name = ledger.network().name();
     let reservations = ledger.reservations()?;

@@ -16,16 +16,11 @@ pub enum WiringError {
     /// The kernel.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
-    /// The interface is there already.
-    #[error(
-        "interface {ifname} exists in the container, or {attachment} is attached already; \
-         DEL it first ({source})"
-    )]
+    /// The attachment is there already, or something else with the name of one of its ends.
+    #[error("{obstacle} ({source})")]
     InterfaceExists {
-        /// The name of the container's end.
-        ifname: String,
-        /// The attachment.
-        attachment: Box<Attachment>,
+        /// The obstacle, and the remedy.
+        obstacle: Obstacle,
         /// The kernel's refusal.
         source: DatapathError,
     },
@@ -83,6 +78,25 @@ pub enum WiringError {
         /// Its MTU.
         mtu: u32,
     },
+}
+
+/// A link that is in the way of an attachment.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// The attachment's own: an ADD is repeated.
+    #[error("{0} is attached already; DEL it first")]
+    Attachment(Box<Attachment>),
+    /// One in the container.
+    #[error(
+        "interface {0} exists in the container, and weft has not made it; remove or rename it, or \
+         use another CNI_IFNAME"
+    )]
+    Interface(String),
+    /// One on the host, of another program.
+    #[error(
+        "link {0} of this host has a name that weft needs, and is not weft's; remove or rename it"
+    )]
+    HostEnd(String),
 }
 
 impl WiringError {

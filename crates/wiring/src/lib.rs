@@ -37,7 +37,7 @@ mod segment_spec;
 pub mod segment_state;
 
 pub use call_lock::CallLock;
-pub use error::WiringError;
+pub use error::{Obstacle, WiringError};
 pub use host::{Host, selector};
 pub use node_address::OwnAddress;
 pub use segment_state::SegmentState;

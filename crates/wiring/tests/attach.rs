@@ -147,6 +147,7 @@ fn connects_a_container_and_takes_it_off_again() {
             mac: MAC.parse().ok(),
             addresses: &["10.9.0.5/24".parse().unwrap()],
             routes: &[("0.0.0.0/0".parse().unwrap(), None)],
+            shares_routes: false,
         };
         let differences =
             async || ground.host.differences(&attachment, &c1, &expected).await.unwrap();
@@ -216,6 +217,7 @@ fn a_second_attempt_is_refused_and_leaves_the_first_connected() {
         ground.attach(&attachment, end, &[]).await.unwrap();
         let error = ground.attach(&attachment, end, &[]).await.unwrap_err();
         assert!(matches!(error, WiringError::InterfaceExists { .. }), "{error}");
+        assert!(error.to_string().contains("is attached already; DEL it first"), "{error}");
         assert!(ground.host.is_attached(&attachment).await);
         sh_in(&c1, PING);
     });
@@ -279,5 +281,32 @@ fn containers_that_come_together_make_their_network_once() {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(notes.iter().all(|note| *note == notes[0]), "{notes:?}");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn leaves_links_of_others_and_names_them() {
+    on_a_host(async |ground| {
+        let (c1, attachment) = (container(), attachment());
+        let end = ContainerEnd::Inside(&c1);
+        let refusal = async || ground.attach(&attachment, end, &[]).await.unwrap_err().to_string();
+        sh_in(&c1, "ip link add eth0 type bridge");
+        let error = refusal().await;
+        assert!(error.contains("interface eth0 exists in the container"), "{error}");
+        assert!(!error.contains("DEL"), "{error}");
+        sh_in(&c1, "ip link show eth0; ip link delete eth0");
+
+        let host_end = device::host_end(&attachment);
+        for kind in ["bridge", "veth peer name other"] {
+            sh(&format!("ip link add {host_end} type {kind}"));
+            let error = refusal().await;
+            assert!(error.contains(&format!("link {host_end} of this host")), "{error}");
+            assert!(!ground.host.is_attached(&attachment).await);
+            assert!(!detach(ground.host.netlink(), &attachment).await.unwrap());
+            sh(&format!("ip link show {host_end}; ip link delete {host_end}"));
+        }
+        ground.attach(&attachment, end, &[]).await.unwrap();
+        assert!(detach(ground.host.netlink(), &attachment).await.unwrap());
     });
 }

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use weft_model::MacAddr;
 
 use crate::DatapathError;
+use crate::address::FoundRoute;
 use crate::netlink::Netlink;
 use crate::ports;
 
@@ -18,8 +19,10 @@ pub struct Expected<'a> {
     pub mac: Option<MacAddr>,
     /// Its addresses.
     pub addresses: &'a [IpNetwork],
-    /// The destinations and next hops of its routes.
+    /// The destinations and next hops of its routes, in whatever table.
     pub routes: &'a [(IpNetwork, Option<IpAddr>)],
+    /// True if some of the routes may be other interfaces', and are to lead by any.
+    pub shares_routes: bool,
 }
 
 /// Differences of the container's end from what it should be; none if it is right. `netlink` is
@@ -45,10 +48,14 @@ pub async fn check_interface(
     for address in expected.addresses.iter().filter(|address| !addresses.contains(address)) {
         differences.push(format!("interface {name} lacks address {address}"));
     }
-    let routes = netlink.routes(link.index).await?;
+    let routes = netlink.routes().await?;
     for (dst, gw) in expected.routes {
-        let same = |(to, by): &(IpNetwork, Option<IpAddr>)| to == dst && (gw.is_none() || by == gw);
-        if !routes.iter().any(same) {
+        let is = |route: &FoundRoute| {
+            route.dst == *dst
+                && (gw.is_none() || route.gw == *gw)
+                && (expected.shares_routes || route.link == link.index)
+        };
+        if !routes.iter().any(is) {
             differences.push(format!("interface {name} lacks the route to {dst}"));
         }
     }

@@ -20,7 +20,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use log::debug;
+use log::{debug, warn};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::poll::{PollFd, PollFlags};
@@ -28,6 +28,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rtnetlink::LinkUnspec;
 
+use super::is_host_end;
 use crate::DatapathError;
 use crate::link::Link;
 use crate::netlink::{
@@ -43,7 +44,7 @@ const IFINFOMSG: usize = 16;
 const IFLA_IFNAME: u16 = 3;
 
 /// Removes a veth pair by its host end, and returns once both ends are gone and the name is free.
-/// Returns whether the host end was there.
+/// Returns whether the host end was there. A link that [is none](is_host_end) stays.
 ///
 /// With an offloaded [`Netlink`] the wait for the kernel's readers takes place on its thread, and
 /// there is no helper process: so it is for processes that live long. Else `netlink` must be
@@ -55,11 +56,15 @@ const IFLA_IFNAME: u16 = 3;
 /// [`DatapathError::Kernel`] if the kernel refuses (EPERM, EOPNOTSUPP, ...). If no helper process
 /// can be started, or none says how it went, the request is made here.
 pub async fn delete_port(netlink: &Netlink, host_end: &str) -> Result<bool, DatapathError> {
+    let Some(link) = netlink.link(host_end).await? else { return Ok(false) };
+    if !is_host_end(&link) {
+        warn!("{host_end} is not deleted: another program than weft has made it");
+        return Ok(false);
+    }
     if netlink.is_offloaded() {
         return netlink.delete_link(host_end).await;
     }
     collect_helpers();
-    let Some(link) = netlink.link(host_end).await? else { return Ok(false) };
     let mut helper = match Helper::start(&link) {
         Ok(helper) => helper,
         Err(error) => {

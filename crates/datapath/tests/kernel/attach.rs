@@ -70,6 +70,7 @@ async fn differences(netns: &Netns) -> Vec<String> {
             ("0.0.0.0/0".parse().unwrap(), Some("10.9.0.1".parse().unwrap())),
             ("192.168.7.0/24".parse().unwrap(), None),
         ],
+        shares_routes: false,
     };
     check_interface(&Netlink::open_in(netns, Entry::NewThread).unwrap(), &expected).await.unwrap()
 }
@@ -226,6 +227,35 @@ fn check_finds_next_hop_of_a_multipath_route() {
         assert_eq!(differences(&c1).await, [""; 0]);
         sh_in(&c1, "ip route replace default nexthop via 198.18.9.2 nexthop via 198.18.9.3");
         assert_eq!(differences(&c1).await, ["interface eth0 lacks the route to 0.0.0.0/0"]);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn check_finds_routes_of_other_tables_and_of_interfaces_that_may_have_them() {
+    on_a_host(async |netlink| {
+        let (bridge, c1) = (bridge(&netlink).await, container());
+        attach(&netlink, bridge, &c1).await.unwrap();
+        // As the plugin sbr does it.
+        sh_in(
+            &c1,
+            "ip route add default via 10.9.0.1 dev eth0 table 100
+            ip route delete default via 10.9.0.1
+            ip link add eth1 type bridge
+            ip address add 198.18.9.1/24 dev eth1
+            ip link set eth1 up
+            ip route add 198.51.100.0/24 via 198.18.9.2 dev eth1",
+        );
+        assert_eq!(differences(&c1).await, [""; 0]);
+        let inside = Netlink::open_in(&c1, Entry::NewThread).unwrap();
+        let lacking = async |shares_routes| {
+            let routes = &[("198.51.100.0/24".parse().unwrap(), None)];
+            let (ifname, mac, addresses) = ("eth0", Some(MAC), &[][..]);
+            let expected = Expected { ifname, mac, addresses, routes, shares_routes };
+            check_interface(&inside, &expected).await.unwrap()
+        };
+        assert_eq!(lacking(false).await.len(), 1);
+        assert_eq!(lacking(true).await, [""; 0]);
     });
 }
 
