@@ -95,9 +95,9 @@ two_reaches_one() {
     run --separate-stderr cni a ADD three eth0 "$(jq -c "$OTHER_IPAM" <<<"$NET")"
     # host-local begins at the first address, which is the host's own or `one`'s.
     [[ $status != 0 ]]
-    assert_json .code 7
+    assert_json .code 11
     taken=$(jq -r .msg <<<"$output")
-    [[ $taken == *'has this MAC'* ]] || fail "$output"
+    [[ $taken == 'address 10.9.0.'*' of network red is in use by '* ]] || fail "$output"
     two_reaches_one
     run ! in_container a three ip link show eth0
 }

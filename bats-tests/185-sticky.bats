@@ -143,6 +143,8 @@ fail_add() {
     ip=$(cni_ip a before)
     cni a DEL before eth0 "$(known_as mail-0)"
     stop_weftd a KILL
+    # No container outlives a reboot, nor does its interface.
+    in_host a sh -c 'for end in /sys/class/net/wv*; do ip link delete "${end##*/}"; done'
     in_host a sh -c 'rm -rf /run/weft/networks; ip link delete "wb$1"; ip link delete "wx$1"' sh "$(vni_of red)"
     start_weftd a
     for i in 1 2 3 4; do

@@ -10,6 +10,7 @@ pub(crate) fn cni_error(what: &str, error: &WiringError) -> CniError {
         WiringError::Allocator(error) => weft_ipam::error::fault(error),
         WiringError::Datapath(DatapathError::Netns { .. }) => Fault::Sandbox,
         error if error.is_configuration() => Fault::Configuration,
+        error if error.is_transient() => Fault::Moment,
         _ => Fault::Failure,
     };
     CniError::met(fault, error, what)

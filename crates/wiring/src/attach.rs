@@ -10,6 +10,7 @@
 use ipnetwork::IpNetwork;
 use log::{debug, warn};
 use weft_cluster::{ClusterError, networks};
+use weft_datapath::DatapathError;
 use weft_datapath::attach::{self, InterfaceSpec, Port, PortSecurity, PortSpec};
 pub use weft_datapath::attach::{Hairpin, Route};
 use weft_datapath::netlink::Netlink;
@@ -227,7 +228,17 @@ impl Host {
             takes_from: takes_from.as_slice(),
             hairpin: request.hairpin,
         };
-        attach::secure_port(self.netlink(), &security).await?;
+        let secured = attach::secure_port(self.netlink(), &security).await;
+        secured.map_err(|error| match error {
+            DatapathError::MacHeld { holder, .. } if Some(mac) == derived => {
+                WiringError::AddressInUse {
+                    address: addresses_of(&state.network, mac).unwrap_or_else(|| mac.to_string()),
+                    network: state.network.name().clone(),
+                    holder,
+                }
+            }
+            error => error.into(),
+        })?;
         if let ContainerEnd::Inside(inside) = request.container_end {
             let interface = InterfaceSpec {
                 index: made.interface,
@@ -302,11 +313,16 @@ fn free_mac(state: &SegmentState, mac: MacAddr) -> Result<MacAddr, WiringError> 
     if mac == state.bridge_mac {
         return refuse(format!("bridge {}", device::bridge(network.vni())));
     }
-    match network.host_of(mac).and_then(|(pool, host)| network.addresses(pool, host)) {
+    match addresses_of(network, mac) {
         None => Ok(mac),
-        Some(addresses) => {
-            let addresses: Vec<String> = addresses.iter().map(|ip| ip.to_string()).collect();
-            refuse(format!("address {}", addresses.join(" and ")))
-        }
+        Some(addresses) => refuse(format!("address {addresses}")),
     }
+}
+
+/// The addresses of the network that `mac` follows from, for people.
+fn addresses_of(network: &Network, mac: MacAddr) -> Option<String> {
+    let (pool, host) = network.host_of(mac)?;
+    let addresses: Vec<String> =
+        network.addresses(pool, host)?.iter().map(|ip| ip.to_string()).collect();
+    Some(addresses.join(" and "))
 }

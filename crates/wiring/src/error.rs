@@ -24,6 +24,20 @@ pub enum WiringError {
         /// The kernel's refusal.
         source: DatapathError,
     },
+    /// Another container of this host uses the address, by its MAC, and weft's files do not say so.
+    #[error(
+        "address {address} of network {network} is in use by {holder}, which does not hold it \
+         according to this node's files: another IPAM plugin gave it, or the files were removed; \
+         delete that container, or try again to get another address"
+    )]
+    AddressInUse {
+        /// The address.
+        address: String,
+        /// The network.
+        network: NetworkName,
+        /// The container that uses it.
+        holder: String,
+    },
     /// The requested MAC is not the container's to have.
     #[error(
         "requested mac {mac} is that of {holder} in network {network}; request another one, which \
@@ -102,7 +116,11 @@ pub enum Obstacle {
 impl WiringError {
     /// Returns whether the same request may succeed later without a change by a person.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Allocator(error) if error.is_transient())
+        match self {
+            Self::Allocator(error) => error.is_transient(),
+            Self::AddressInUse { .. } => true,
+            _ => false,
+        }
     }
 
     /// Returns whether the configuration is at fault, not the state of node or cluster.
