@@ -81,8 +81,8 @@ impl fmt::Display for ClosedPort {
     }
 }
 
-/// Those of `host_ends`, ports of `bridge`, that are closed to the MAC of their interface. Costs two
-/// questions to the kernel for each.
+/// Those of `host_ends`, ports of `bridge`, that are closed to the MAC of their interface. Costs
+/// two questions to the kernel for each.
 pub async fn closed(
     netlink: &Netlink,
     bridge: u32,
