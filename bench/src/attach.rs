@@ -65,8 +65,8 @@ fn make_host() -> Result<()> {
 /// else that a container sees.
 fn weft_network(folder: &Path, ip_masq: bool, number: u8) -> Plugin {
     let conf = json!({
-        "cniVersion": "1.0.0", "name": format!("weft{}-{number}", u8::from(ip_masq)), "type": "weft",
-        "isGateway": true, "ipMasq": ip_masq, "mtu": 1450,
+        "cniVersion": "1.0.0", "name": format!("weft{}-{number}", u8::from(ip_masq)),
+        "type": "weft", "isGateway": true, "ipMasq": ip_masq, "mtu": 1450,
         "ipam": {
             "type": "weft-ipam", "subnet": subnet(number, ip_masq, 0),
             "routes": [{"dst": "0.0.0.0/0"}],
