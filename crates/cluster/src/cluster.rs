@@ -22,7 +22,7 @@ pub struct Cluster {
     port: u16,
     machine_id: String,
     environment: Arc<dyn Environment>,
-    note: Note,
+    noted: Note,
 }
 
 impl Cluster {
@@ -44,7 +44,7 @@ impl Cluster {
             port: config.port,
             machine_id: identity::machine_id()?,
             environment: Arc::new(Real::default()),
-            note: Note::below(&config.data_dir),
+            noted: Note::below(&config.data_dir),
         })
     }
 
@@ -55,8 +55,8 @@ impl Cluster {
         machine_id: String,
         environment: Arc<dyn Environment>,
     ) -> Self {
-        let note = Note::default();
-        Self { store, node, data_dir: None, port: VXLAN_PORT, machine_id, environment, note }
+        let noted = Note::default();
+        Self { store, node, data_dir: None, port: VXLAN_PORT, machine_id, environment, noted }
     }
 
     /// Clock, timers and random numbers.
@@ -97,7 +97,7 @@ impl Cluster {
 
     /// This node's note of the store's identity.
     pub(crate) fn note(&self) -> &Note {
-        &self.note
+        &self.noted
     }
 
     /// UDP port on which this node receives VXLAN.

@@ -295,10 +295,8 @@ impl Cluster {
             .into_iter()
             .map(|e| e.key)
             .collect();
-        let mut vni = match self.is_single_node() {
-            true => Vni::FIRST_AUTOMATIC,
-            false => Vni::automatic(incarnation),
-        };
+        let mut vni =
+            if self.is_single_node() { Vni::FIRST_AUTOMATIC } else { Vni::automatic(incarnation) };
         let first = vni;
         while taken.contains(&keys::vni(vni)) {
             vni = vni.next().unwrap_or(Vni::FIRST_AUTOMATIC);

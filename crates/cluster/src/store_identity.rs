@@ -123,10 +123,7 @@ impl Cluster {
             return Ok(match (self.store_record().await?, self.note().get()) {
                 (Some((record, _)), known) if known.is_none_or(|known| known == record.id) => {
                     self.note().set(record.id)?;
-                    match record.recovering {
-                        true => StoreState::Recovering,
-                        false => StoreState::Intact,
-                    }
+                    if record.recovering { StoreState::Recovering } else { StoreState::Intact }
                 }
                 (None, None) => {
                     let id = StoreId(self.environment().random());
