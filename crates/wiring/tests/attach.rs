@@ -166,7 +166,7 @@ fn leaves_the_container_end_on_the_host_for_another_program_to_move() {
         assert!(shown.contains(MAC) && shown.contains("state DOWN"), "{shown}");
         // The port is protected before there is a carrier.
         let port = sh(&format!("ip -d -o link show {host_end}; bridge fdb show dev {host_end}"));
-        for part in ["NO-CARRIER", "locked on", "learning off", &format!("{MAC} master")] {
+        for part in ["NO-CARRIER", "locked on", "learning off", MAC, "sticky"] {
             assert!(port.contains(part), "{part} is missing in:\n{port}");
         }
         let pid = std::process::id();
