@@ -58,6 +58,7 @@ knows_peers() {
     shard=$(grep -o '/[0-9a-f]/red' <<<"$shards" | head -1 | cut -c2)
     [[ -n $shard ]]
     deny a "key_prefix \"weft/v1/revisions/$shard/\" { policy = \"deny\" }"
+    # shellcheck disable=SC2016
     in_host a sh -c 'ip neigh flush dev $(ls /sys/class/net | grep ^wb) nud permanent'
     run ! knows_peers a
     start_weftd a

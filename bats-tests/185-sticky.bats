@@ -83,6 +83,7 @@ add() {
     assert_equal "$(cni_ip a new)" "$ip"
 }
 
+# shellcheck disable=SC2030
 @test "a pod keeps its address by its namespace and name" {
     local conf ip
     conf=$(jq '.ipam.sticky = "pod"' <<<"$NET")
@@ -96,8 +97,11 @@ add() {
 
 # fail_add HOST CONTAINER CONF: an ADD that fails after its address was reserved: a route's next hop is out of reach.
 fail_add() {
+    # shellcheck disable=SC2030,SC2031
     run cni "$1" ADD "$2" eth0 "$(jq -c '.ipam.routes = [{dst: "1.0.0.0/8", gw: "9.9.9.9"}]' <<<"$3")"
+    # shellcheck disable=SC2031
     [[ $status != 0 ]] || fail "the ADD went through"
+    # shellcheck disable=SC2031
     [[ $output == *1.0.0.0/8* ]] || fail "$output"
 }
 
@@ -144,7 +148,9 @@ fail_add() {
     cni a DEL before eth0 "$(known_as mail-0)"
     stop_weftd a KILL
     # No container outlives a reboot, nor does its interface.
+    # shellcheck disable=SC2016
     in_host a sh -c 'for end in /sys/class/net/wv*; do ip link delete "${end##*/}"; done'
+    # shellcheck disable=SC2016
     in_host a sh -c 'rm -rf /run/weft/networks; ip link delete "wb$1"; ip link delete "wx$1"' sh "$(vni_of red)"
     start_weftd a
     for i in 1 2 3 4; do

@@ -91,8 +91,9 @@ known_as() {
 }
 
 @test "under its old name the node goes on as before" {
-    echo "$(sed '1i node = "first"' "$(node_config a)")" >"$(node_config a)"
+    sed -i '1i node = "first"' "$(node_config a)"
     start_weftd a
+    # shellcheck disable=SC2317
     is_alive() { weftctl b --output json node list | jq -e '.[] | select(.name == "first") | .alive'; }
     eventually 10 is_alive
     ping_from b peer "$(cni_ip a c1)"
@@ -110,6 +111,7 @@ known_as() {
     eventually 5 ended a
     in_machine a find /run/weft -mindepth 1 -delete
     start_weftd a
+    # shellcheck disable=SC2317
     is_alive() { weftctl b --output json node list | jq -e '.[] | select(.name == "third") | .alive'; }
     eventually 10 is_alive
     assert_equal "$(in_machine a cat /run/weft/node)" third

@@ -49,6 +49,7 @@ reboot() {
     for container in "${@:2}"; do
         remove_container "$1" "$container"
     done
+    # shellcheck disable=SC2016
     in_host "$1" sh -c 'rm -rf /run/weft
         for link in $(ip -o link | grep -oE "w[bx][0-9]+"); do ip link delete "$link" 2>/dev/null; done; true'
 }
@@ -161,7 +162,7 @@ has_left() {
     [[ -z $(in_host "$1" sh -c 'ip -o link | grep -E "wb[0-9]+"') ]]
 }
 
-@test "a rebooted node's blocks are looked after before its first container comes" {
+@test "a rebooted node's blocks are managed before its first container comes" {
     local ip
     add a one "$TINY"
     add b two "$TINY"
@@ -187,5 +188,6 @@ has_left() {
 }
 
 nothing_left() {
-    [[ -z $(consul_cmd kv get -keys -separator= weft/v1/ | grep -E "^weft/v1/(blocks|owned|vnis|endpoints|sticky|identities)/.*[^/]$") ]]
+    ! consul_cmd kv get -keys -separator= weft/v1/ |
+        grep -qE "^weft/v1/(blocks|owned|vnis|endpoints|sticky|identities)/.*[^/]$"
 }

@@ -24,7 +24,7 @@ const SLOW: Duration = Duration::from_secs(60);
 /// Delay before a failed look is repeated.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Has the other tasks look after every network in which this node owns a block. `known` are those
+/// Has the other tasks manage every network in which this node owns a block. `known` are those
 /// whose definition this host has. Never ends.
 pub async fn run(agent: &Agent, mut known: watch::Receiver<BTreeSet<NetworkId>>) {
     if agent.host.cluster().is_single_node() {
@@ -39,7 +39,7 @@ pub async fn run(agent: &Agent, mut known: watch::Receiver<BTreeSet<NetworkId>>)
         let watched = definitions.borrow_and_update().clone();
         if let Some(definitions) = watched {
             let is_drained = *agent.drained.borrow();
-            let work = look(agent.host.clone(), definitions, here, is_drained);
+            let work = pass(agent.host.clone(), definitions, here, is_drained);
             match off_thread::run(|| "looking for own blocks".to_owned(), work).await {
                 Ok(()) => failing = false,
                 Err(error) => {
@@ -59,7 +59,7 @@ pub async fn run(agent: &Agent, mut known: watch::Receiver<BTreeSet<NetworkId>>)
     }
 }
 
-async fn look(
+async fn pass(
     host: Arc<Host>,
     definitions: Arc<Definitions>,
     known: BTreeSet<NetworkId>,
@@ -99,8 +99,8 @@ async fn marked(cluster: &Cluster) -> Result<Vec<NetworkId>, WiringError> {
     Ok(entries.iter().filter_map(|entry| keys::owned_of(&entry.key)).collect())
 }
 
-/// Takes the mark off a network in which this node owns no block any more. A claim that comes at the
-/// same time writes it again, and then it stays.
+/// Takes the mark off a network in which this node owns no block any more. A claim that comes at
+/// the same time writes it again, and then it stays.
 async fn forget(cluster: &Cluster, id: &NetworkId) -> Result<(), WiringError> {
     let key = keys::owned(cluster.node(), id);
     let entry = cluster.store().get(&key).await.map_err(weft_cluster::ClusterError::from)?.entry;

@@ -1,4 +1,4 @@
-//! What this node writes back into a cluster store that was emptied.
+//! Records of this node, written back into a cluster store that was emptied.
 //!
 //! Each agent writes the definitions, blocks, loans and identities that its own files have, notes
 //! the store's new identity, and registers again. Nobody claims until that has had its time: what

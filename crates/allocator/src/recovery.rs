@@ -1,7 +1,7 @@
 //! Writing back what an emptied cluster store has lost and this node's ledger has.
 //!
 //! Everything is created only where it is absent: what another node wrote first stands, and a block
-//! that another node owns by now is found by [`crate::ownership::verify`].
+//! that another node owns already is found by [`crate::ownership::verify`].
 
 use log::{debug, warn};
 use weft_cluster::{Cluster, ClusterError};
@@ -15,7 +15,7 @@ use crate::{AllocatorError, ownership};
 
 /// Writes back this network, its blocks of this node, the addresses lent and borrowed, and the
 /// identities that keep addresses. A network that was removed, or of which the store has another of
-/// the same name, is left alone.
+/// the same name, stays as it is.
 pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), AllocatorError> {
     match cluster.current(ledger.network()).await {
         Ok(_) => {}

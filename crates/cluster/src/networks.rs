@@ -122,9 +122,9 @@ impl Cluster {
         ClusterError::NoSuchNetwork { network: name.clone(), store: self.store().describe() }
     }
 
-    /// The network that this node knows as `id`, as it is in the cluster store now; nothing if it was
-    /// removed. Absence alone proves nothing: a store that was emptied lists no network either. What
-    /// is neither there nor recorded as removed is an error.
+    /// The network that this node knows as `id`, as it is in the cluster store now; nothing if it
+    /// was removed. Absence alone proves nothing: a store that was emptied lists no network either.
+    /// What is neither there nor recorded as removed is an error.
     pub async fn network_unless_removed(
         &self,
         id: &NetworkId,
@@ -149,8 +149,8 @@ impl Cluster {
         Ok(self.store().get(&keys::removed(id)).await?.entry.is_some())
     }
 
-    /// The definition of a network that this node has, as it is in the store now. One that the store
-    /// has lost is written back.
+    /// The definition of a network that this node has, as it is in the store now. One that the
+    /// store has lost is written back.
     pub async fn current(&self, known: &Network) -> Result<(Network, Revision), ClusterError> {
         let id = known.id();
         match self.network_unless_removed(&id).await {
@@ -309,8 +309,8 @@ impl Cluster {
         Ok(vni)
     }
 
-    /// Removes `network` from the cluster store. Nodes that own blocks of it learn of that and leave
-    /// it; the last one takes what is left of it.
+    /// Removes `network` from the cluster store. Nodes that own blocks of it learn of that and
+    /// leave it; the last one takes what is left of it.
     ///
     /// The caller has made sure that nobody uses it; see [`Cluster::owners`].
     pub async fn remove_network(&self, network: &Network) -> Result<(), ClusterError> {

@@ -46,7 +46,7 @@ pub struct Route {
 pub struct NetworkRecord {
     /// The network's name.
     pub name: NetworkName,
-    /// Which of the networks that ever had the name.
+    /// Told apart by this from other networks that have had the name.
     #[serde(default)]
     pub incarnation: Incarnation,
     /// Its VXLAN network identifier.

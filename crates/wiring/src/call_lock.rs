@@ -28,7 +28,7 @@ fn path(data_dir: &Path, attachment: &Attachment) -> PathBuf {
 }
 
 impl CallLock {
-    /// Waits until no other call about the attachment is under way, for [`LONGEST_CALL`] at most.
+    /// Waits until no other call about the attachment is under way, for `LONGEST_CALL` at most.
     pub fn wait(data_dir: &Path, attachment: &Attachment) -> Result<Self, FileError> {
         Ok(Self(take(data_dir, attachment, |path| {
             FileLock::wait_for_work(path, LONGEST_CALL).map(Some)

@@ -212,8 +212,9 @@ impl Keeper {
         }
     }
 
-    /// Reads what is stale. Blocks and endpoints that have gone stay as they were while the store is
-    /// not the one that this node knows: one that was emptied is no reason to disconnect containers.
+    /// Reads what is stale. Blocks and endpoints that have gone stay as they were while the store
+    /// is not the one that this node knows: one that was emptied is no reason to disconnect
+    /// containers.
     async fn read(
         &self,
         name: &NetworkId,

@@ -69,7 +69,8 @@ fn records_are_legible_in_the_store() {
     assert_eq!(
         json,
         concat!(
-            r#"{"name":"n","incarnation":"00000000","vni":10000,"mode":"gateway","masquerade":"off","#,
+            r#"{"name":"n","incarnation":"00000000","vni":10000,"mode":"gateway","#,
+            r#""masquerade":"off","#,
             r#""pools":[{"ipv4":{"subnet":"10.9.0.0/16"}}]}"#
         )
     );
