@@ -115,7 +115,9 @@ mod tests {
         let unanswered_now = || outage.unanswered.load(Ordering::Relaxed);
         let mut watches = ["nodes/", "networks/"].map(|p| Fault::new(outage.clone(), p.into()));
         for _ in 0..3 {
-            watches.iter_mut().for_each(|watch| watch.begins(&unanswered()));
+            for watch in &mut watches {
+                watch.begins(&unanswered());
+            }
         }
         assert_eq!(unanswered_now(), 2);
         watches[0].begins(&refused());
