@@ -101,7 +101,7 @@ previous() {
     says 'exit 0'
     # It is there already and keeps its address.
     same ADD c1
-    says 'DEL it first'
+    says 'weft has not made it'
     same CHECK c1 . "$(previous c1 '.prevResult.ips[0].address = "10.9.0.9/28"')"
     says '"code":100'
     same CHECK c1
@@ -173,7 +173,7 @@ previous() {
 
 @test "an ADD that fails after it got an address gives it back" {
     same ADD taken
-    says 'DEL it first'
+    says 'weft has not made it'
     [[ $(files_of link) != *reservations/taken* ]]
     same ADD c1 '.runtimeConfig.mac = "01:00:5e:00:00:01"'
     CNI_NETNS=/nonexistent same ADD c1
