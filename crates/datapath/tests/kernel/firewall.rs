@@ -162,6 +162,7 @@ async fn plugged(netlink: &Netlink, bridge: &str, host_end: &str, addresses: &[&
         netns: Some(&netns),
     };
     create_port(netlink, &port).await.unwrap();
+    sh(&format!("ip link set dev {host_end} up"));
     sh_in(&netns, "ip link set eth0 up");
     for address in addresses {
         sh_in(&netns, &format!("ip address add {address} dev eth0 nodad"));
