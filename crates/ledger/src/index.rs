@@ -225,7 +225,9 @@ impl Index {
             .collect();
         let old_head = self.header.head;
         let mut place = 0;
-        for (slot, fresh) in (base..).zip(fresh) {
+        // One write for all: a block may have thousands.
+        let mut bytes = Vec::with_capacity(fresh.len() * RECORD);
+        for fresh in fresh {
             let (mut prev, mut next) = (NONE, NONE);
             if fresh.state == State::Free {
                 prev = if place == 0 { NONE } else { free[place - 1] };
@@ -234,8 +236,10 @@ impl Index {
             }
             let Fresh { pool, host, state, holder } = *fresh;
             let (pool, host) = (pool.get(), host.get());
-            self.put(slot, &Record { host, holder, freed: 0, prev, next, pool, state })?;
+            let record = Record { host, holder, freed: 0, prev, next, pool, state };
+            bytes.extend_from_slice(&record.encode());
         }
+        self.file.write_all_at(&bytes, offset(base))?;
         if let (Some(first), Some(last)) = (free.first(), free.last()) {
             self.header.head = *first;
             if old_head == NONE {
