@@ -154,7 +154,7 @@ mac_of() {
     before=$(in_host a ls /run/weft/networks/red/reservations)
     [[ $before == *gone@eth0* ]]
     cni a DEL gone eth0 "$RED"
-    run in_host a ls /run/weft/networks/red/reservations
+    run -0 in_host a ls /run/weft/networks/red/reservations
     [[ $output != *gone@eth0* ]]
     run ! in_container a gone ip link show eth0
     run ! ping_from a - "$ip"
@@ -181,6 +181,6 @@ mac_of() {
     cni a ADD crashed eth0 "$RED"
     remove_container a crashed
     cni a DEL crashed eth0 "$RED"
-    run in_host a ls /run/weft/networks/red/reservations
+    run -0 in_host a ls /run/weft/networks/red/reservations
     [[ $output != *crashed@eth0* ]]
 }

@@ -366,7 +366,7 @@ refuses_conf() {
 @test "DEL does not need a previous result, so a broken one is no reason to keep anything" {
     cni a ADD box eth0 "$GOOD"
     cni a DEL box eth0 "$(jq '.prevResult = {cniVersion: "9.9.9"}' <<<"$GOOD")"
-    run in_host a ls /run/weft/networks/red/reservations
+    run -0 in_host a ls /run/weft/networks/red/reservations
     [[ $output != *box* ]]
 }
 

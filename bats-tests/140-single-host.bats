@@ -39,7 +39,7 @@ host_ends() {
 
 # assert_gone CONTAINER: it holds no address of red, and has no interface.
 assert_gone() {
-    run holders red
+    run -0 holders red
     [[ $output != *"$1"* ]] || fail "$1 still holds an address" || return 1
     run ! in_container a "$1" ip link show eth0
 }
@@ -194,7 +194,7 @@ assert_gone() {
     for name in wb5002 wx5002; do
         run ! in_host a ip link show "$name"
     done
-    run in_host a nft list ruleset
+    run -0 in_host a nft list ruleset
     [[ $output != *5002* && $output != *10.7.0.0* ]]
     run ! in_host a test -e /run/weft/networks/busy
 }
@@ -392,7 +392,7 @@ at_once() {
         ping_from a crowd1 "$(cni_ip a "crowd$i")" >/dev/null
     done
     at_once DEL
-    run holders red
+    run -0 holders red
     [[ $output != *crowd* ]]
     assert_equal "$(host_ends)" "$before" "interfaces on the host"
 }
@@ -420,7 +420,7 @@ killed_add() {
     ((killed > 0))
     # The IPAM plugin may have outlived weft by a little.
     sleep 0.5
-    run holders red
+    run -0 holders red
     [[ $output != *killed* ]] || fail "these still hold addresses:" "$output"
     assert_equal "$(host_ends)" "$before" "interfaces on the host"
     add survivor

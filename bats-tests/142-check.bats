@@ -37,7 +37,7 @@ teardown_file() {
     add_container a sourced
     cni a ADD sourced eth0 "$NET"
     cni a ADD sourced eth0 "$(with_prev_result a sourced eth0 '{"cniVersion": "1.0.0", "name": "red", "type": "sbr"}')"
-    run in_container a sourced ip route
+    run -0 in_container a sourced ip route
     [[ $output != *default* ]] || fail "$output"
     cni a CHECK sourced eth0 "$(with_prev_result a sourced eth0 "$NET")"
 

@@ -48,7 +48,7 @@ add() {
     cni a DEL inner1 eth0 "$conf"
     cni a DEL inner2 eth0 "$conf"
     weftctl a network remove inner
-    run in_host a nft list table inet weft
+    run -0 in_host a nft list table inet weft
     [[ $output != *5001* ]]
 }
 
@@ -121,7 +121,7 @@ TOML
     rm "$(node_config a)"
     assert_equal "$status:$output" 0:
     run ! in_container a leaver ip link show eth0
-    run weftctl a network inspect red
+    run -0 weftctl a network inspect red
     [[ $output != *leaver* ]]
 }
 

@@ -230,7 +230,7 @@ host_number() {
     cni a DEL freed eth0 "$BOTH"
     run ! in_container a freed ip link show eth0
     run ! ping_from a - "$v6"
-    run weftctl a network inspect both
+    run -0 weftctl a network inspect both
     [[ $output != *freed* && $output != *"$v4"* ]]
     run cni a ADD freed eth0 "$(jq --arg ip "$v6" '.runtimeConfig.ips = [$ip]' <<<"$BOTH")"
     assert_json '[.ips[].address] | join(" ")' "$v4/16 $v6/64"

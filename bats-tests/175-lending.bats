@@ -30,13 +30,21 @@ add() {
     CNI_ARGS=${3:+IP=$3} cni "$1" ADD "$2" eth0 "$TINY"
 }
 
-# keys PREFIX: counts the keys that Consul has below it.
+# keys PREFIX: counts the keys that Consul has below it. Fails if Consul does not say.
 keys() {
-    consul_cmd kv get -keys -separator= "weft/v1/$1" 2>/dev/null | grep -c . || true
+    local answer
+    answer=$(in_machine underlay curl -s -w '\n%{http_code}' "$(consul_url)/v1/kv/weft/v1/$1?keys") || return 1
+    case ${answer##*$'\n'} in
+    404) echo 0 ;;
+    200) jq length <<<"${answer%$'\n'*}" ;;
+    *) fail "Consul answers $answer" ;;
+    esac
 }
 
 no_keys() {
-    [[ $(keys "$1") == 0 ]] || fail "left: $(consul_cmd kv get -recurse "weft/v1/$1")"
+    local count
+    count=$(keys "$1") || return 1
+    [[ $count == 0 ]] || fail "left: $(consul_cmd kv get -recurse "weft/v1/$1")"
 }
 
 # end_lease_of HOST: as when its agent has been dead for long enough.
@@ -158,7 +166,7 @@ replace_16() {
     stop_weftd a
     stop_weftd b
     replace_16 c1
-    run in_host b ls /run/weft/networks/one/borrowing /run/weft/networks/one/returns
+    run -0 in_host b ls /run/weft/networks/one/borrowing /run/weft/networks/one/returns
     [[ $output != *[0-9a-f][0-9a-f][0-9a-f]* ]] || fail "$output"
     # The next agent finds nothing to put right.
     start_weftd a

@@ -113,7 +113,7 @@ fail_add() {
         before=$(in_host a ls /run/weft/networks/red/reservations)
         fail_add a failing "$(known_as "new-$ipam")"
         assert_equal "$(in_host a ls /run/weft/networks/red/reservations)" "$before"
-        run consul_cmd kv get -recurse weft/v1/
+        run -0 consul_cmd kv get -recurse weft/v1/
         [[ $output != *"new-$ipam"* ]] || fail "$output"
     done
     use_ipam a "$WEFT_TEST_IPAM"

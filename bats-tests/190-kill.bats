@@ -41,7 +41,7 @@ assert_killed() {
     add_host a
     drive a weft --calls 500 --networks 2 --slots 3
     assert_killed 20
-    run in_host a ip -brief link show type veth
+    run -0 in_host a ip -brief link show type veth
     [[ $output != *wv* ]] || fail "$output"
 }
 
