@@ -101,7 +101,7 @@ previous() {
     says 'exit 0'
     # It is there already and keeps its address.
     same ADD c1
-    says 'weft has not made it'
+    says 'DEL it first'
     same CHECK c1 . "$(previous c1 '.prevResult.ips[0].address = "10.9.0.9/28"')"
     says '"code":100'
     same CHECK c1
