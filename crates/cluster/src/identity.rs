@@ -7,7 +7,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use weft_files::FileError;
+use weft_files::{FileError, place_first};
 
 /// The identity of a machine with systemd or D-Bus (see machine-id(5)).
 const SYSTEM: &str = "/etc/machine-id";
@@ -33,18 +33,11 @@ fn machine_id_from(system: &Path, own: &Path) -> Result<String, FileError> {
     let fresh = std::fs::read_to_string(RANDOM_UUID).map_err(FileError::io("read", RANDOM_UUID))?;
     let dir = own.parent().unwrap_or(own);
     std::fs::create_dir_all(dir).map_err(FileError::io("create", dir))?;
-    // Two processes may come here at once. A hard link is made by one of them only, and never
-    // shows a file that is half written.
+    // Two processes may come here at once.
     let draft = own.with_extension(format!("{}", std::process::id()));
     std::fs::write(&draft, fresh).map_err(FileError::io("write", &draft))?;
-    let linked = std::fs::hard_link(&draft, own);
-    std::fs::remove_file(&draft).map_err(FileError::io("remove", &draft))?;
-    match linked {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(FileError::io("create", own)(error))
-        }
-        _ => read(own)?.ok_or_else(|| FileError::io("read", own)(ErrorKind::NotFound.into())),
-    }
+    place_first(&draft, own)?;
+    read(own)?.ok_or_else(|| FileError::io("read", own)(ErrorKind::NotFound.into()))
 }
 
 /// The identity in the file, if it holds one: systemd leaves the file empty, or with the word

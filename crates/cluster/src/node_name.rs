@@ -7,7 +7,6 @@
 //! one is refused for as long as the files hold anything. A reboot empties them, and the note with
 //! them.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,20 +28,30 @@ fn note(data_dir: &Path) -> PathBuf {
     data_dir.join("node")
 }
 
-/// The name that is noted, if one is.
-fn noted(path: &Path) -> Result<Option<NodeName>, FileError> {
-    let Some(content) = files::read(path)? else { return Ok(None) };
+/// The content of the note.
+enum Noted {
+    Nothing,
+    Unreadable,
+    Name(NodeName),
+}
+
+/// The note, by one read: another process may write it at any time.
+fn noted(path: &Path) -> Result<Noted, FileError> {
+    let Some(content) = files::read(path)? else { return Ok(Noted::Nothing) };
     let name = String::from_utf8(content).ok().and_then(|text| NodeName::new(text.trim()).ok());
-    if name.is_none() {
-        warn!("{} holds no node's name; it is written again", path.display());
-    }
-    Ok(name)
+    Ok(name.map_or_else(
+        || {
+            warn!("{} holds no node's name; it is written again", path.display());
+            Noted::Unreadable
+        },
+        Noted::Name,
+    ))
 }
 
 /// Refuses `node` if the files in `data_dir` are of another name. Writes nothing.
 pub(crate) fn check(data_dir: &Path, node: &NodeName) -> Result<(), ClusterError> {
     match noted(&note(data_dir))? {
-        Some(name) if name != *node => Err(renamed(data_dir, name, node)),
+        Noted::Name(name) if name != *node => Err(renamed(data_dir, name, node)),
         _ => Ok(()),
     }
 }
@@ -53,36 +62,30 @@ pub(crate) fn claim(data_dir: &Path, node: &NodeName) -> Result<(), ClusterError
     let path = note(data_dir);
     for _ in 0..TRIES {
         match noted(&path)? {
-            Some(name) if name == *node => return Ok(()),
-            Some(name) if layout::holds_anything(data_dir)? || agent::is_running(data_dir) => {
+            Noted::Name(name) if name == *node => return Ok(()),
+            Noted::Name(name)
+                if layout::holds_anything(data_dir)? || agent::is_running(data_dir) =>
+            {
                 return Err(renamed(data_dir, name, node));
             }
-            Some(name) => {
+            Noted::Name(name) => {
                 files::replace(&path, line(node).as_bytes())?;
                 info!("node {name} holds nothing and is called {node} from now on");
             }
-            None if path.exists() => files::replace(&path, line(node).as_bytes())?,
-            None => create(&path, node)?,
+            Noted::Unreadable => files::replace(&path, line(node).as_bytes())?,
+            Noted::Nothing => create(&path, node)?,
         }
     }
     Err(FileError::Damaged { path, reason: "other processes write other names into it".into() }
         .into())
 }
 
-/// Creates the note unless another process does. A hard link is made by one of them only, and never
-/// shows a file that is half written.
+/// Creates the note unless another process does.
 fn create(path: &Path, node: &NodeName) -> Result<(), FileError> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let draft = path.with_extension(format!("{}.{number}.draft", std::process::id()));
     files::replace(&draft, line(node).as_bytes())?;
-    let linked = std::fs::hard_link(&draft, path);
-    files::remove(&draft)?;
-    match linked {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(FileError::io("create", path)(error))
-        }
-        _ => Ok(()),
-    }
+    files::place_first(&draft, path)
 }
 
 fn line(node: &NodeName) -> String {

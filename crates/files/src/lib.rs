@@ -142,6 +142,19 @@ pub fn place(path: &Path, scratch: &Path) -> Result<(), FileError> {
     fs::rename(scratch, path).map_err(FileError::io("create", path))
 }
 
+/// Makes the file at `draft` the one at `path`, unless there is one already; the draft is gone
+/// afterwards. Of several processes one succeeds, and none sees a file that is half written.
+pub fn place_first(draft: &Path, path: &Path) -> Result<(), FileError> {
+    let linked = fs::hard_link(draft, path);
+    remove(draft)?;
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(FileError::io("create", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Numbers the scratch files of this process: several threads may replace one file.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
