@@ -4,14 +4,7 @@
 load helpers
 
 setup_file() {
-    setup_underlay
-    start_consul
-    local host
-    for host in a b; do
-        add_host "$host"
-        write_node_config "$host"
-        start_weftd "$host"
-    done
+    start_cluster a b
     attach a c red 10.9.0.0/16
     attach b c red 10.9.0.0/16
     eventually 5 ping_from a c "$(cni_ip b c)"

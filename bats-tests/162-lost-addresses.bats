@@ -4,14 +4,7 @@
 load helpers
 
 setup() {
-    setup_underlay
-    start_consul
-    local host
-    for host in a b; do
-        add_host "$host"
-        write_node_config "$host"
-        start_weftd "$host"
-    done
+    start_cluster a b
 }
 
 teardown() {

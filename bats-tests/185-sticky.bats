@@ -7,14 +7,9 @@ NET='{"cniVersion": "1.0.0", "name": "red", "type": "weft", "isGateway": true,
     "ipam": {"type": "weft-ipam", "subnet": "10.9.0.0/24", "stickySeconds": 3600}}'
 
 setup_file() {
-    setup_underlay
-    start_consul
     local host
+    NODE_TOML='[agent]\nsweep_grace = 2\n' start_cluster a b
     for host in a b; do
-        add_host "$host"
-        write_node_config "$host"
-        printf '[agent]\nsweep_grace = 2\n' >>"$(node_config "$host")"
-        start_weftd "$host"
         add_container "$host" plain
         cni "$host" ADD plain eth0 "$NET"
     done

@@ -8,14 +8,7 @@ NET='{"cniVersion": "1.0.0", "name": "red", "type": "weft", "vni": 4205, "isGate
     "ipam": {"type": "weft-ipam", "subnet": "10.9.0.0/24"}}'
 
 setup() {
-    setup_underlay
-    start_consul
-    local host
-    for host in a b; do
-        add_host "$host"
-        write_node_config "$host"
-        start_weftd "$host"
-    done
+    start_cluster a b
 }
 
 teardown() {

@@ -7,13 +7,9 @@ NET='{"cniVersion": "1.0.0", "name": "red", "type": "weft", "vni": 4210, "isGate
     "ipam": {"type": "weft-ipam", "subnet": "10.9.0.0/24"}}'
 
 setup() {
-    setup_underlay
-    start_consul
     local host
+    start_cluster a b
     for host in a b; do
-        add_host "$host"
-        write_node_config "$host"
-        start_weftd "$host"
         add_container "$host" one
         cni "$host" ADD one eth0 "$NET"
     done

@@ -11,14 +11,7 @@ TINY='{"cniVersion": "1.0.0", "name": "tiny", "type": "weft", "isGateway": true,
     "ipam": {"type": "weft-ipam", "subnet": "10.7.0.0/28"}}'
 
 setup() {
-    setup_underlay
-    start_consul
-    local host
-    for host in a b c; do
-        add_host "$host"
-        write_node_config "$host"
-        start_weftd "$host"
-    done
+    start_cluster a b c
 }
 
 teardown() {

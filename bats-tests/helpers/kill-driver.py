@@ -209,6 +209,16 @@ class Driver:
     def reservations(self, network):
         return pathlib.Path(self.options.data_dir, "networks", network[0], "reservations")
 
+    def work_on_each(self, portions):
+        """Works on each portion in a thread of its own; the first failure of any is raised."""
+        threads = [threading.Thread(target=self.work, args=(portion,)) for portion in portions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.failure:
+            raise self.failure
+
     def run(self):
         slots = [
             [
@@ -218,13 +228,7 @@ class Driver:
             ]
             for worker in range(self.options.parallel)
         ]
-        threads = [threading.Thread(target=self.work, args=(mine,)) for mine in slots]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self.failure:
-            raise self.failure
+        self.work_on_each(slots)
         for network in self.networks:
             self.expect_empty(network)
             self.expect_all(network)
@@ -356,13 +360,7 @@ class LivingDriver(Driver):
         names = [f"living-{number}" for number in range(self.options.parallel)]
         self.sandboxes = [Sandbox(name, self.make_netns(name)) for name in names]
         try:
-            threads = [threading.Thread(target=self.work, args=(sandbox,)) for sandbox in self.sandboxes]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            if self.failure:
-                raise self.failure
+            self.work_on_each(self.sandboxes)
             self.record.counts["lost_before_gc"] = len(self.lost(network))
             valid = [attachment for sandbox in self.sandboxes for attachment in sandbox.live]
             self.plugin.collect(network, valid)

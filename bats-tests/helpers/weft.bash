@@ -56,6 +56,20 @@ start_weftd() {
     start_daemon "$host" weftd "$WEFT_BIN_DIR/weftd" "$@"
 }
 
+# start_cluster HOST...: makes an underlay with a Consul, and hosts with an agent each. NODE_TOML is added to the
+# configuration of each.
+start_cluster() {
+    local host
+    setup_underlay
+    start_consul
+    for host in "$@"; do
+        add_host "$host"
+        write_node_config "$host"
+        printf '%b' "${NODE_TOML:-}" >>"$(node_config "$host")"
+        start_weftd "$host"
+    done
+}
+
 # stop_weftd HOST [SIGNAL]: TERM unless told; KILL plays the crash.
 stop_weftd() {
     stop_daemon "$1" weftd "${2:-TERM}"
