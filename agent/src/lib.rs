@@ -108,7 +108,6 @@ pub async fn run(
     let watcher = Watcher::start(&cluster);
     let (seen, underlay) = watch::channel(underlay);
     let (is_drained, drained) = watch::channel(false);
-    let following = (cluster.clone(), watcher.clone());
     let reservations = signals::Signals::default();
     let found = discovery::start(&config.data_dir, reservations.clone())?;
     let agent = Agent {
@@ -131,7 +130,7 @@ pub async fn run(
         () = ownership::run(&agent, found.with_definition.clone()) => Ok(()),
         () = holdings::run(&agent, found.with_definition.clone()) => Ok(()),
         () = usage::run(&agent, found.with_definition) => Ok(()),
-        () = drain::follow(&following.0, &following.1, is_drained) => Ok(()),
+        () = drain::follow(&agent, is_drained) => Ok(()),
         () = drain::run(&agent) => Ok(()),
         () = devices::finish_removals(agent.host.clone()) => Ok(()),
         () = link_events::run(agent.links.clone()) => Ok(()),

@@ -11,8 +11,7 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use tokio::sync::watch;
 use weft_allocator::draining::{give_back_unknown, is_unused};
-use weft_cluster::watcher;
-use weft_cluster::{Cluster, Watcher, networks};
+use weft_cluster::{networks, watcher};
 use weft_ledger::Ledger;
 use weft_ledger::layout::NetworkDir;
 use weft_model::{Network, NetworkId};
@@ -24,8 +23,9 @@ use crate::{Agent, off_thread, pace};
 const PASS: Duration = Duration::from_secs(2);
 
 /// Publishes whether this node is drained, for as long as the future is polled.
-pub async fn follow(cluster: &Cluster, watcher: &Watcher, drained: watch::Sender<bool>) {
-    let mut members = watcher.members();
+pub async fn follow(agent: &Agent, drained: watch::Sender<bool>) {
+    let cluster = agent.host.cluster();
+    let mut members = agent.watcher.members();
     loop {
         if let Some(members) = members.borrow_and_update().as_deref() {
             let now = members.get(cluster.node()).is_some_and(|member| member.record.drained);

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use log::{info, warn};
 use tokio::sync::watch;
+use weft_cluster::networks;
 use weft_cluster::watcher::{self, Definitions};
-use weft_cluster::{Cluster, networks};
 use weft_model::NetworkId;
-use weft_store::{Op, keys};
 use weft_wiring::{Host, WiringError};
 
 use crate::{Agent, off_thread, pace};
@@ -66,7 +65,7 @@ async fn pass(
     is_drained: bool,
 ) -> Result<(), WiringError> {
     let (cluster, data_dir) = (host.cluster(), &host.config().data_dir);
-    for id in marked(cluster).await? {
+    for id in cluster.owned_networks(cluster.node()).await? {
         let definition = definitions.get(&id.name).filter(|network| network.id() == id);
         match definition {
             Some(_) if known.contains(&id) => {}
@@ -77,38 +76,15 @@ async fn pass(
                 if networks::cached(data_dir, &id.name)?.is_some() {
                     continue;
                 }
-                if cluster.owners(&id).await?.contains_key(cluster.node()) {
+                if cluster.still_owns_blocks(&id).await? {
                     networks::cache(data_dir, network)?;
                     info!("network {}: this node owns blocks of it", id.name);
-                } else {
-                    forget(cluster, &id).await?;
                 }
             }
             None if cluster.is_removed(&id).await? => leave(&host, &id).await?,
             // Neither there nor removed: what this host has of it is written back elsewhere.
             None => {}
         }
-    }
-    Ok(())
-}
-
-/// The networks that are marked as those in which this node owns blocks.
-async fn marked(cluster: &Cluster) -> Result<Vec<NetworkId>, WiringError> {
-    let entries = cluster.store().list(&keys::owned_prefix(cluster.node())).await;
-    let entries = entries.map_err(weft_cluster::ClusterError::from)?.entries;
-    Ok(entries.iter().filter_map(|entry| keys::owned_of(&entry.key)).collect())
-}
-
-/// Takes the mark off a network in which this node owns no block any more. A claim that comes at
-/// the same time writes it again, and then it stays.
-async fn forget(cluster: &Cluster, id: &NetworkId) -> Result<(), WiringError> {
-    let key = keys::owned(cluster.node(), id);
-    let entry = cluster.store().get(&key).await.map_err(weft_cluster::ClusterError::from)?.entry;
-    if let Some(entry) = entry
-        && !cluster.owners(id).await?.contains_key(cluster.node())
-    {
-        let ops = [Op::delete_if(key, entry.revision)];
-        cluster.store().transact(&ops).await.map_err(weft_cluster::ClusterError::from)?;
     }
     Ok(())
 }

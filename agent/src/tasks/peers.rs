@@ -10,7 +10,7 @@ use log::{info, warn};
 use tokio::sync::watch;
 use weft_cluster::watcher;
 use weft_datapath::peers::PeerTable;
-use weft_model::NetworkId;
+use weft_model::{NetworkId, NetworkName};
 use weft_wiring::{SegmentState, WiringError};
 
 use crate::{Agent, off_thread};
@@ -115,6 +115,6 @@ pub async fn keep(agent: Agent, id: NetworkId, mut made: watch::Receiver<Made>) 
     }
 }
 
-fn report(name: &weft_model::NetworkName, error: &WiringError, retry: Duration) {
+fn report(name: &NetworkName, error: &WiringError, retry: Duration) {
     warn!("network {name}: {error}; its peers are programmed again in {} s", retry.as_secs());
 }

@@ -120,6 +120,25 @@ fn is_of_key(entry: &Entry, record: &StickyRecord) -> bool {
     keys::sticky_of(&entry.key).is_some_and(|(_, _, id)| id == record.sticky.id())
 }
 
+/// Deletes the identity's keys, if they are of the address of `held`; says whether it did. If
+/// another node is faster, the identity is in use there.
+pub(crate) async fn forget(
+    cluster: &Cluster,
+    network: &Network,
+    sticky: &Sticky,
+    held: &Reservation,
+) -> Result<bool, AllocatorError> {
+    let key = keys::identity(&network.id(), sticky.id());
+    let Some(entry) = cluster.store().get(&key).await?.entry else { return Ok(false) };
+    let record: StickyRecord = typed::decode(&entry)?;
+    if !record.sticky.is_same(sticky) || (record.pool, record.host) != (held.pool, held.host) {
+        return Ok(false);
+    }
+    let mut ops = vec![Op::delete_if(key, entry.revision)];
+    ops.extend(block_key(network, sticky.id(), held.pool, held.host).map(Op::delete));
+    Ok(cluster.store().transact(&ops).await? == TxnOutcome::Committed)
+}
+
 /// Frees the addresses of this node whose time is over: of identities that have not come back,
 /// which are deleted from the cluster store first, and of prepared containers that were not made.
 /// An address whose keys cannot be deleted now is freed later; that does not stop the others.
@@ -140,19 +159,10 @@ async fn expire_one(
 ) -> Result<(), AllocatorError> {
     let network = ledger.network();
     let mut forgotten = None;
-    if let Holder::Kept { sticky, .. } = &reservation.holder {
-        let key = keys::identity(&network.id(), sticky.id());
-        let (pool, host) = (reservation.pool, reservation.host);
-        if let Some(entry) = cluster.store().get(&key).await?.entry {
-            let record: StickyRecord = typed::decode(&entry)?;
-            if record.sticky.is_same(sticky) && (record.pool, record.host) == (pool, host) {
-                let mut ops = vec![Op::delete_if(key, entry.revision)];
-                ops.extend(block_key(network, sticky.id(), pool, host).map(Op::delete));
-                if cluster.store().transact(&ops).await? == TxnOutcome::Committed {
-                    forgotten = Some(sticky);
-                }
-            }
-        }
+    if let Holder::Kept { sticky, .. } = &reservation.holder
+        && forget(cluster, network, sticky, reservation).await?
+    {
+        forgotten = Some(sticky);
     }
     if !release::free(ledger, reservation, release::Reason::Expired)?
         && let Some(sticky) = forgotten

@@ -10,10 +10,10 @@ use weft_cluster::view::NetworkRequests;
 use weft_cluster::{Cluster, NetworkView, Stored};
 use weft_ledger::ledger::{Outcome, Want};
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Block, Endpoint, LoanAnswer, LoanId, LoanRecord, NodeRecord};
+use weft_model::{Block, LoanAnswer, LoanId, LoanRecord, NodeRecord};
 use weft_store::{Entry, Expected, Op, TxnOutcome, keys, typed};
 
-use crate::ownership::renewed;
+use crate::ownership::{endpoints, renewed};
 use crate::release::{self, Reason};
 use crate::{AllocatorError, identities};
 
@@ -100,18 +100,8 @@ async fn answer_one(
             typed::encode(&granted)?,
         ),
     ];
-    if let Some(addresses) = ledger.network().addresses(pool, host) {
-        let endpoint = Endpoint {
-            node: requested.record.borrower.clone(),
-            mac: addresses.mac,
-            lender: Some(cluster.node().clone()),
-            loan: Some(id),
-        };
-        for address in addresses.iter() {
-            let key = keys::endpoint(&ledger.network().id(), &block, address);
-            ops.push(Op::create(key, typed::encode(&endpoint)?));
-        }
-    }
+    let (borrower, lender) = (&requested.record.borrower, Some(cluster.node()));
+    ops.extend(endpoints(ledger.network(), (pool, host), borrower, lender, Some(id))?);
     match cluster.store().transact(&cluster.with_revisions(ops)).await? {
         TxnOutcome::Committed => info!(
             "network {name}: {} is lent to node {}",

@@ -4,6 +4,7 @@
 //! cluster store is asked. What the ledger says of a block changes before the store when a block
 //! goes and after it when one comes, so the ledger never has a block that is not this node's.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use log::{debug, info, warn};
@@ -14,7 +15,7 @@ use weft_files::FileLock;
 use weft_ledger::Ledger;
 use weft_ledger::ledger::Away;
 use weft_model::block::BlockRecord;
-use weft_model::{Block, Endpoint, NetworkId};
+use weft_model::{Block, Endpoint, HostNumber, LoanId, Network, NetworkId, NodeName, PoolIndex};
 use weft_store::{Op, Revision, TxnOutcome, keys, typed};
 
 use crate::claim::{Action, Claim, Claimed, Event, Target};
@@ -168,6 +169,28 @@ pub(crate) fn renewed(
     let BlockRecord { node, generation } = stored.record.clone();
     let record = BlockRecord { node, generation: generation + 1 };
     Ok(Op::update(keys::block(network, block), stored.revision, typed::encode(&record)?))
+}
+
+/// The writes by which the addresses of a host number live on `node`: in each family one, together.
+pub(crate) fn endpoints(
+    network: &Network,
+    (pool, host): (PoolIndex, HostNumber),
+    node: &NodeName,
+    lender: Option<&NodeName>,
+    loan: Option<LoanId>,
+) -> Result<Vec<Op>, AllocatorError> {
+    let (Some(addresses), Some(block)) =
+        (network.addresses(pool, host), network.block_at(pool, host))
+    else {
+        return Ok(vec![]);
+    };
+    let endpoint =
+        Endpoint { node: node.clone(), mac: addresses.mac, lender: lender.cloned(), loan };
+    let create = |address: IpAddr| -> Result<Op, AllocatorError> {
+        let key = keys::endpoint(&network.id(), &block, address);
+        Ok(Op::create(key, typed::encode(&endpoint)?))
+    };
+    addresses.iter().map(create).collect()
 }
 
 /// Enters a block that is this node's now. Addresses in it that live elsewhere, lent by an earlier

@@ -5,9 +5,8 @@
 
 use log::{debug, warn};
 use weft_cluster::{Cluster, ClusterError};
-use weft_ledger::{Holder, Ledger, Reservation};
+use weft_ledger::{Holder, Ledger};
 use weft_model::block::BlockRecord;
-use weft_model::{Endpoint, LoanId, NodeName};
 use weft_store::{Op, TxnOutcome, keys, typed};
 
 use crate::identities::{self, Known};
@@ -34,12 +33,17 @@ pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), Alloca
     let id = ledger.network().id();
     for lent in ledger.lent()? {
         let Holder::Lent { node, loan, .. } = &lent.holder else { continue };
-        endpoints(cluster, ledger, &lent, node, Some(cluster.node()), *loan).await?;
+        let place = (lent.pool, lent.host);
+        let lender = Some(cluster.node());
+        create(cluster, ownership::endpoints(ledger.network(), place, node, lender, *loan)?)
+            .await?;
     }
     for reservation in ledger.reservations()? {
         if let Some(loan) = &reservation.loan {
+            let place = (reservation.pool, reservation.host);
             let (node, lender) = (cluster.node(), Some(&loan.lender));
-            endpoints(cluster, ledger, &reservation, node, lender, Some(loan.id)).await?;
+            let ops = ownership::endpoints(ledger.network(), place, node, lender, Some(loan.id))?;
+            create(cluster, ops).await?;
         }
         let kept = match &reservation.holder {
             Holder::Kept { sticky, .. } => Some(sticky),
@@ -64,30 +68,6 @@ pub async fn write_back(cluster: &Cluster, ledger: &Ledger) -> Result<(), Alloca
             ),
         ];
         create(cluster, ops).await?;
-    }
-    Ok(())
-}
-
-/// Writes that the addresses of a reservation live on `node`.
-async fn endpoints(
-    cluster: &Cluster,
-    ledger: &Ledger,
-    held: &Reservation,
-    node: &NodeName,
-    lender: Option<&NodeName>,
-    loan: Option<LoanId>,
-) -> Result<(), AllocatorError> {
-    let network = ledger.network();
-    let (Some(addresses), Some(block)) =
-        (network.addresses(held.pool, held.host), network.block_at(held.pool, held.host))
-    else {
-        return Ok(());
-    };
-    let endpoint =
-        Endpoint { node: node.clone(), mac: addresses.mac, lender: lender.cloned(), loan };
-    for address in addresses.iter() {
-        let key = keys::endpoint(&network.id(), &block, address);
-        create(cluster, vec![Op::create(key, typed::encode(&endpoint)?)]).await?;
     }
     Ok(())
 }

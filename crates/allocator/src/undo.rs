@@ -9,8 +9,8 @@ use std::path::Path;
 use log::debug;
 use weft_cluster::{Cluster, networks};
 use weft_ledger::{Holder, Ledger, Reservation};
-use weft_model::{Network, NetworkName, Sticky, StickyRecord};
-use weft_store::{Op, keys, typed};
+use weft_model::{NetworkName, Sticky};
+use weft_store::keys;
 
 use crate::release::{Reason, free, release};
 use crate::{AllocatorError, identities};
@@ -60,33 +60,12 @@ pub async fn undo(
 ) -> Result<(), AllocatorError> {
     let Some(held) = release(data_dir, network, holder, Reason::Unneeded)? else { return Ok(()) };
     let Some(network) = networks::cached(data_dir, network)? else { return Ok(()) };
-    forget(cluster, &network, sticky, &held).await?;
+    identities::forget(cluster, &network, sticky, &held).await?;
     let ledger = Ledger::open(data_dir, network)?;
     let kept = ledger.kept(sticky)?;
     let is_held = |kept: &Reservation| (kept.pool, kept.host) == (held.pool, held.host);
     if let Some(kept) = kept.filter(is_held) {
         free(&ledger, &kept, Reason::Unneeded)?;
     }
-    Ok(())
-}
-
-/// Deletes the identity's keys, if they are of the address that was `held`.
-async fn forget(
-    cluster: &Cluster,
-    network: &Network,
-    sticky: &Sticky,
-    held: &Reservation,
-) -> Result<(), AllocatorError> {
-    let key = keys::identity(&network.id(), sticky.id());
-    let Some(entry) = cluster.store().get(&key).await?.entry else { return Ok(()) };
-    let record: StickyRecord = typed::decode(&entry)?;
-    if !record.sticky.is_same(sticky) || (record.pool, record.host) != (held.pool, held.host) {
-        return Ok(());
-    }
-    let mut ops = vec![Op::delete_if(key, entry.revision)];
-    let of_block = identities::block_key(network, sticky.id(), held.pool, held.host);
-    ops.extend(of_block.map(Op::delete));
-    // If another node was faster, the identity is in use there.
-    cluster.store().transact(&ops).await?;
     Ok(())
 }

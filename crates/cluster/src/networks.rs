@@ -124,7 +124,7 @@ impl Cluster {
 
     /// The network that this node knows as `id`, as it is in the cluster store now; nothing if it
     /// was removed. Absence alone proves nothing: a store that was emptied lists no network either.
-    /// What is neither there nor recorded as removed is an error.
+    /// A network that is neither there nor recorded as removed is an error.
     pub async fn network_unless_removed(
         &self,
         id: &NetworkId,
@@ -327,6 +327,26 @@ impl Cluster {
             self.store().transact(&ops).await?;
         }
         Err(ClusterError::Contended { network: id.name })
+    }
+
+    /// The networks that are marked as those in which `node` owns blocks, or did.
+    pub async fn owned_networks(&self, node: &NodeName) -> Result<Vec<NetworkId>, ClusterError> {
+        let entries = self.store().list(&keys::owned_prefix(node)).await?.entries;
+        Ok(entries.iter().filter_map(|entry| keys::owned_of(&entry.key)).collect())
+    }
+
+    /// Returns whether this node owns blocks of a network that is marked. If it does not, the mark
+    /// goes; one that a claim writes again at the same time stays.
+    pub async fn still_owns_blocks(&self, id: &NetworkId) -> Result<bool, ClusterError> {
+        let key = keys::owned(self.node(), id);
+        let entry = self.store().get(&key).await?.entry;
+        if self.owners(id).await?.contains_key(self.node()) {
+            return Ok(true);
+        }
+        if let Some(entry) = entry {
+            self.store().transact(&[Op::delete_if(key, entry.revision)]).await?;
+        }
+        Ok(false)
     }
 
     /// Gives up all that this node has in a network that was removed.
